@@ -1,0 +1,167 @@
+"""Frames and the centre line of the spine.
+
+Patient frame: LPS (x to the patient's left, y to posterior, z to superior), mm, float64.
+Straightened frame (u, v, s): s is the arc length along the centre line from its top, growing downward;
+v runs to posterior and u to the left, both across the line. All mm. See docs/frames.md.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.interpolate import CubicSpline
+
+POSTERIOR = np.array([0.0, 1.0, 0.0])
+NEWTON_STEPS = 30
+NEWTON_TOLERANCE_MM = 1e-10
+
+
+def apply_affine(affine: Float[np.ndarray, "4 4"], points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    """Apply a 4 x 4 affine to points [..., 3].
+
+    Examples
+    --------
+    >>> shift = np.eye(4); shift[:3, 3] = 1, 2, 3
+    >>> apply_affine(shift, np.array([[0.0, 0.0, 10.0]])).tolist()
+    [[1.0, 2.0, 13.0]]
+    """
+    return points @ affine[:3, :3].T + affine[:3, 3]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def parallel_transport(tangents: Float[np.ndarray, "n 3"], start: Float[np.ndarray, "3"]) -> Float[np.ndarray, "n 3"]:
+    """Carry a vector along a curve without twisting it about the tangent.
+
+    Double reflection (Wang, Jüttler, Zheng, Liu, ACM TOG 2008;27:2) on the tangents alone: each step is the
+    smallest rotation that takes one tangent to the next. Exists on a straight line, where a Frenet frame does not.
+
+    Parameters
+    ----------
+    tangents : array [n, 3]
+        Unit tangents.
+    start : array [3]
+        Any vector not parallel to the first tangent.
+    """
+    carried = np.empty_like(tangents)
+    carried[0] = _unit(start - (start @ tangents[0]) * tangents[0])
+    for i in range(1, len(tangents)):
+        before, after = tangents[i - 1], tangents[i]
+        vector = carried[i - 1] - (carried[i - 1] @ after) / (1.0 + before @ after) * (before + after)
+        carried[i] = _unit(vector - (vector @ after) * after)
+    return carried
+
+
+@dataclass(frozen=True)
+class CentreLine:
+    """The smooth line through the vertebral bodies, from its top downward.
+
+    A cubic spline over arc length through ``points``; everything else (tangents, frame, both maps) is derived
+    from that one spline, so that the forward and the inverse map are exact inverses of each other.
+
+    Parameters
+    ----------
+    points : array [n, 3], n >= 4
+        LPS mm, ordered from the top of the patient downward, at roughly equal distances.
+
+    Raises
+    ------
+    ValueError
+        Fewer than four points, points that are not finite, or two equal neighbours.
+    """
+
+    points: Float[np.ndarray, "n 3"]
+
+    def __post_init__(self) -> None:
+        if len(self.points) < 4 or not np.isfinite(self.points).all():
+            raise ValueError(f"a centre line needs at least 4 finite points, got {len(self.points)}")
+        if np.linalg.norm(np.diff(self.points, axis=0), axis=1).min() <= 0:
+            raise ValueError("a centre line may not stand still: two neighbouring points are equal")
+
+    @cached_property
+    def _spline(self) -> CubicSpline:
+        chord = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(self.points, axis=0), axis=1))]
+        rough = CubicSpline(chord, self.points)
+        # Re-knot by true arc length, so that s is millimetres along the line and not along its chords.
+        dense = np.linspace(0.0, chord[-1], 8 * len(chord))
+        arc = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(rough(dense), axis=0), axis=1))]
+        return CubicSpline(np.interp(chord, dense, arc), self.points)
+
+    @property
+    def length(self) -> float:
+        """Arc length, mm."""
+        return float(self._spline.x[-1])
+
+    @cached_property
+    def _posterior_spline(self) -> CubicSpline:
+        """Spline of the v direction: transported along the line, then turned once to face posterior on average."""
+        s = self._spline.x
+        tangents = _unit(self._spline(s, 1))
+        seed = POSTERIOR if abs(tangents[0] @ POSTERIOR) < 0.9 else np.array([0.0, 0.0, 1.0])
+        v = parallel_transport(tangents, seed)
+        u = np.cross(tangents, v)
+        anchor = np.arctan2((u @ POSTERIOR).sum(), (v @ POSTERIOR).sum())
+        return CubicSpline(s, np.cos(anchor) * v + np.sin(anchor) * u)
+
+    def position(self, s: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 3"]:
+        """Points of the line at arc length ``s``; straight continuations beyond both ends."""
+        inside = np.clip(s, 0.0, self.length)
+        return self._spline(inside) + (s - inside)[..., None] * _unit(self._spline(inside, 1))
+
+    def frame(self, s: Float[np.ndarray, "*n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unit vectors (left, posterior, down) [..., 3] of the straightened frame at arc length ``s``."""
+        inside = np.clip(s, 0.0, self.length)
+        down = _unit(self._spline(inside, 1))
+        v = self._posterior_spline(inside)
+        v = _unit(v - (v * down).sum(-1, keepdims=True) * down)
+        return np.cross(down, v), v, down
+
+    def curvature_vector(self, s: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 3"]:
+        """Curvature vector (1/mm, towards the centre of curvature); zero beyond the ends."""
+        inside = np.clip(s, 0.0, self.length)
+        first, second = self._spline(inside, 1), self._spline(inside, 2)
+        speed2 = (first**2).sum(-1, keepdims=True)
+        across = second - (second * first).sum(-1, keepdims=True) / speed2 * first
+        return np.where((s == inside)[..., None], across / speed2, 0.0)
+
+    def patient_from_straight(self, uvs: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """Map straightened (u, v, s) mm to LPS mm. Also defined where planes cross; see `unfolded`."""
+        left, posterior, _ = self.frame(uvs[..., 2])
+        return self.position(uvs[..., 2]) + uvs[..., :1] * left + uvs[..., 1:2] * posterior
+
+    def unfolded(self, uvs: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]:
+        """True where neighbouring planes do not cross: the offset stays short of the centre of curvature."""
+        left, posterior, _ = self.frame(uvs[..., 2])
+        offset = uvs[..., :1] * left + uvs[..., 1:2] * posterior
+        return (offset * self.curvature_vector(uvs[..., 2])).sum(-1) < 1.0
+
+    def straight_from_patient(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """Map LPS mm to straightened (u, v, s) mm: the foot point of each on the line, by Newton's method.
+
+        Exact inverse of `patient_from_straight` (1e-6 mm) where `unfolded` holds; NaN where no foot point exists.
+        """
+        flat = points.reshape(-1, 3)
+        knots = np.linspace(0.0, self.length, max(8, int(self.length / 2.0)))
+        line = self._spline(knots)
+        s = knots[((flat[:, None] - line[None]) ** 2).sum(-1).argmin(1)]
+        step = np.full(len(flat), np.inf)
+        for _ in range(NEWTON_STEPS):
+            if not len(flat) or np.abs(step).max() < NEWTON_TOLERANCE_MM:
+                break
+            away = flat - self.position(s)
+            inside = np.clip(s, 0.0, self.length)
+            first = self._spline(inside, 1)
+            speed = np.linalg.norm(first, axis=1)
+            stretch = speed * (1.0 - (away * self.curvature_vector(s)).sum(1))
+            stretch = np.where(s == inside, stretch, 1.0)
+            step = (away * first).sum(1) / speed / np.where(np.abs(stretch) < 1e-3, np.nan, stretch)
+            step = np.clip(step, -20.0, 20.0)
+            s = s + np.nan_to_num(step)
+        away = flat - self.position(s)
+        left, posterior, down = self.frame(s)
+        uvs = np.stack([(away * left).sum(1), (away * posterior).sum(1), s], 1)
+        uvs[np.abs((away * down).sum(1)) > 1e-6] = np.nan
+        return uvs.reshape(points.shape)

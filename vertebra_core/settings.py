@@ -1,0 +1,102 @@
+"""Every threshold of the method, with its unit and where it comes from. Frozen; passed as arguments."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """What a series must be like to be measured, and how much may be mended."""
+
+    min_slices: int = 8
+    """Fewer cannot show a vertebra end to end: 8 slices of 3 mm make 24 mm, a thoracic body with its discs (readers.md)."""
+    min_extent_mm: float = 30.0
+    """Shortest head-foot extent: the median distance of two lumbar centres is 31-33 mm (readers.md)."""
+    max_slice_spacing_mm: float = 6.0
+    """At 5 mm place and level hold but heights do not (learning.md 3.5); beyond that not even the place."""
+    spacing_tolerance: float = 0.10
+    """Steps may differ from the median step by this fraction: rounding of positions reaches 3.4 % at 0.3 mm (case R14)."""
+    max_filled_gap_slices: int = 1
+    """A single missing slice is interpolated and recorded; two in a row are not."""
+    max_filled_fraction: float = 0.02
+    """Largest share of slices that may be filled in."""
+    max_tilt_degrees: float = 30.0
+    """Gantries tilt to +-30 degrees; more is not a tilt but a wrong header."""
+    air_below_hu: float = -1100.0
+    """No tissue and no air is below -1000 HU but for noise: lower values are padding outside the scan circle (case R9)."""
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """Step 1 of the method: the centre line (paper 3.1)."""
+
+    grid_mm: float = 3.0
+    """Resolution of the first network (paper 5.1)."""
+    presence: float = 0.5
+    """Probability above which a slice is taken to show a vertebral body."""
+    smoothing_mm: float = 15.0
+    """Standard deviation of the robust smoother along z: about half a vertebra and its disc (20-33 mm, readers.md)."""
+    outlier_mm: float = 8.0
+    """A slice further than this from the robust line is left out of it: four times the mean error of the network."""
+    min_length_mm: float = 30.0
+    """Shortest line that can hold one whole vertebra."""
+    margin_mm: float = 15.0
+    """The line is prolonged by half a vertebra beyond the first and last slice with a body."""
+
+
+@dataclass(frozen=True)
+class StraightenSettings:
+    """The plane sampled along the centre line."""
+
+    pixel_mm: float = 0.5
+    """Pixel of the straightened planes: below the in-plane voxel of chest CT (0.5-1.0 mm, paper section 4)."""
+    anterior_mm: float = 48.0
+    """Extent in front of the line: a lumbar body is 37 mm deep (anatomy.md), its front 19 mm before its centre."""
+    posterior_mm: float = 48.0
+    """Extent behind the line: the canal and the spinous processes, which tell front from back."""
+    parallel_mm: tuple[float, ...] = (-4.0, -2.0, 0.0, 2.0, 4.0)
+    """Offsets u of the parallel sagittal planes; their spread covers the error of the line across (1-2 mm)."""
+
+
+@dataclass(frozen=True)
+class KeypointSettings:
+    """Step 2 of the method: vertebrae on the plane (paper 3.2)."""
+
+    min_score: float = 0.5
+    """Objectness above which an anchor is a vertebra."""
+    max_overlap: float = 0.3
+    """Non-maximum suppression: two boxes with a larger intersection over union are one vertebra."""
+    max_off_line_mm: float = 12.0
+    """Bodies lie within 2 mm of the true line, spinous processes 42-49 mm behind it (learning.md 3.3)."""
+    edge_mm: float = 1.0
+    """A keypoint this close to the end of the image may be cut off: the vertebra is marked incomplete."""
+
+
+@dataclass(frozen=True)
+class GradingSettings:
+    """Genant grades: applied when rows are written or read, never during inference."""
+
+    mild: float = 0.80
+    """At least mild at G <= 0.80 (Genant 1993; paper section 5.2)."""
+    moderate: float = 0.74
+    """At least moderate at G <= 0.74 (paper section 5.2)."""
+    severe: float = 0.60
+    """Severe at G <= 0.60 (Genant 1993: more than 40 % of height lost)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of the above."""
+
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+    curve: CurveSettings = field(default_factory=CurveSettings)
+    straighten: StraightenSettings = field(default_factory=StraightenSettings)
+    keypoints: KeypointSettings = field(default_factory=KeypointSettings)
+    grading: GradingSettings = field(default_factory=GradingSettings)
+
+    def digest(self) -> str:
+        """Sixteen hex digits that change with every setting a measurement depends on (grading is not one)."""
+        values = asdict(self)
+        values.pop("grading")
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
