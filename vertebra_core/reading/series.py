@@ -1,0 +1,73 @@
+"""A series as an inventory row: who, what, where its slices lie, and whether it will be measured."""
+
+from dataclasses import dataclass
+
+from vertebra_core.errors import Reason
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series met in an archive; a series that holds two acquisitions is two of these (`stack` 0 and 1).
+
+    Identifying values (`patient_id`, UIDs, paths) stay in memory and in the cohort's private links file;
+    tables hold pseudonyms made from them.
+
+    Parameters
+    ----------
+    patient_id, patient_id_issuer : str
+        As in the header, "" where absent. Two patients of equal id in different studies without an issuer are
+        told apart by their study (case R15).
+    study_uid, series_uid : str
+        UIDs, or the path below the archive for files without a header and for DICOM without UIDs.
+    stack : int
+        Which acquisition of the series, from 0.
+    archive : str
+        The root under which the files were found.
+    path : str
+        Common folder (DICOM) or file (NIfTI, NRRD, MHA) below `archive`, with forward slashes.
+    files : tuple of str
+        Files below `archive`, in slice order from index 0 of the volume.
+    file_format : str
+        "dicom", "nifti", "nrrd" or "metaimage".
+    slice_spacing_mm, pixel_spacing_mm, extent_mm
+        Measured from positions, not from tags; None where there is no geometry.
+    age_years, sex, study_date
+        As in the header; None where absent, never filled in. `study_date` is ISO 8601, `sex` is "F", "M" or "O".
+    input_digest : str
+        Changes whenever a file of the series is added, removed or changed.
+    decision : Reason or None
+        None: this series is measured. Otherwise why not.
+    decision_detail : str
+        What was found and what was expected; free of identifiers.
+    """
+
+    patient_id: str
+    patient_id_issuer: str
+    study_uid: str
+    series_uid: str
+    stack: int
+    archive: str
+    path: str
+    files: tuple[str, ...]
+    file_format: str
+    modality: str | None
+    sop_class_uid: str | None
+    transfer_syntax_uid: str | None
+    image_type: tuple[str, ...]
+    manufacturer: str | None
+    scanner_model: str | None
+    kernel: str | None
+    contrast: bool | None
+    rows: int | None
+    columns: int | None
+    n_slices: int
+    slice_thickness_mm: float | None
+    slice_spacing_mm: float | None
+    pixel_spacing_mm: float | None
+    extent_mm: float | None
+    age_years: float | None
+    sex: str | None
+    study_date: str | None
+    input_digest: str
+    decision: Reason | None
+    decision_detail: str = ""
