@@ -1,0 +1,108 @@
+"""The command ``vertebra``: which verbs there are, and how an error becomes one line and an exit code.
+
+Every verb is named by an import string and imported when it is called, so that ``vertebra --help`` is quick.
+A command is one function in ``flows/commands/<verb>.py``. It takes its arguments, calls what does the work, prints,
+and returns an exit code or None:
+
+    0  done
+    1  done, with failures listed
+    2  wrong use
+    3  could not run
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+
+from cyclopts import App, CycloptsError
+
+from vertebra_core.errors import VertebraError, WrongUse
+
+DONE, DONE_WITH_FAILURES, WRONG_USE, COULD_NOT_RUN = range(4)
+
+DEBUG_VARIABLE = "VERTEBRA_DEBUG"
+"""Set to 1 to see the traceback behind a one-line error."""
+
+VERBS = {
+    "demo": "The whole job on synthetic patients: DICOM in, tables, prevalence and pictures out.",
+    "screen": "Screen an archive into a cohort; resumable; publishes a snapshot at the end.",
+    "status": "Where a cohort stands: studies by outcome, runs, the newest snapshot.",
+    "tables": "Where the published Parquet is, with row counts and the dictionary.",
+    "prevalence": "Prevalence of vertebral fractures with confidence intervals.",
+    "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
+    "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",
+    "phantom": "Write synthetic patients with exact truth as a DICOM archive.",
+    "doctor": "Check decoders, networks, devices and storage, and print the settings in force.",
+}
+"""What ``vertebra --help`` says of each verb; ``flows.commands.<verb>:<verb>`` is its function."""
+
+
+def build_app() -> App:
+    """The application with all its verbs, none of them imported yet."""
+    app = App(
+        name="vertebra",
+        help="Screens CT archives for vertebral fractures: six keypoints, three heights and the Genant index of every "
+        "vertebra.",
+        help_epilogue="Start with: vertebra demo",
+        version=lambda: metadata.version("vertebra"),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for verb, sentence in VERBS.items():
+        app.command(f"flows.commands.{verb}:{verb}", name=verb, help=sentence)
+    train = App(name="train", help="Train the networks; goes on from its last checkpoint.")
+    train.command("flows.commands.train:curve", name="curve", help="Train the network of the centre line.")
+    train.command("flows.commands.train:keypoints", name="keypoints", help="Train the networks of the keypoints.")
+    app.command(train)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the one place where an exception becomes a line on stderr and an exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = os.environ.get(DEBUG_VARIABLE) == "1"
+    if "--debug" in words:
+        words.remove("--debug")
+        debug = True
+    try:
+        return build_app()(words, exit_on_error=False, print_error=False) or DONE
+    except BrokenPipeError:  # the reader of our output (head, less) has left; nothing to tell, nobody to tell it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, code = explain(error)
+        print(f"vertebra: {message}", file=sys.stderr)
+        return code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """One line for a person, and the exit code.
+
+    Examples
+    --------
+    >>> explain(WrongUse("no such folder: scans"))
+    ('no such folder: scans', 2)
+    """
+    match error:
+        case WrongUse() | CycloptsError():
+            return one_line(str(error)), WRONG_USE
+        case VertebraError():
+            return one_line(str(error)), COULD_NOT_RUN
+        case KeyboardInterrupt():
+            return "stopped; the same command goes on where it was", COULD_NOT_RUN
+        case OSError(strerror=str(reason), filename=name):
+            return f"{name}: {reason}" if name else reason, COULD_NOT_RUN
+    return f"unforeseen {type(error).__name__}: {one_line(str(error))} (--debug shows where)", COULD_NOT_RUN
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and runs of spaces."""
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
