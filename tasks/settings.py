@@ -1,0 +1,48 @@
+"""How a run is carried out: nothing here changes a measured value, so nothing here is part of a result's identity."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import psutil
+from annotated_types import Ge
+
+GIBIBYTE = 1024**3
+WORKER_MEMORY_GB = 4.0
+"""Memory to expect of one worker and its sandbox on a chest CT of 600 slices; decides how many fit by default."""
+SHARDS_PER_WORKER = 4
+"""Shards are made small enough for each worker to get this many: a slow last one then costs little time."""
+MOST_STUDIES_PER_SHARD = 50
+"""A shard is lost whole when a machine dies: at a minute a study, never more than an hour of one worker."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The engine: how many workers, how long and how much memory a study may take."""
+
+    workers: Annotated[int, Ge(0)] = 0
+    """Worker processes; 0: as many as there are cores and memory for."""
+    threads: Annotated[int, Ge(1)] = 1
+    """Threads of the networks in one worker; more workers beat more threads while memory lasts."""
+    shard_size: Annotated[int, Ge(0)] = 0
+    """Studies in one shard, that is in one Prefect task and one committed set of files; 0: chosen from their number."""
+    deadline_s: Annotated[float, Ge(1)] = 900.0
+    """Seconds a study may take before its process is ended: about ten times a large CT on one CPU thread."""
+    memory_gb: Annotated[float, Ge(0.1)] = 8.0
+    """Memory a study may take, GiB: four times a CT of 1000 slices in 32 bits."""
+    attempts: Annotated[int, Ge(1)] = 2
+    """Tries of a study whose process died; a second death is taken for the study's own fault."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run; auto: CUDA if there is one."""
+    pictures: bool = True
+    """Draw a picture of every measured study."""
+
+    def workers_here(self) -> int:
+        """The number of workers on this machine."""
+        fitting = int(psutil.virtual_memory().total / GIBIBYTE / WORKER_MEMORY_GB)
+        return self.workers or max(1, min(len(os.sched_getaffinity(0)), fitting))
+
+    def studies_per_shard(self, n_studies: int) -> int:
+        """How many studies of so many to put in one shard."""
+        fair = -(-n_studies // (self.workers_here() * SHARDS_PER_WORKER))
+        return self.shard_size or max(1, min(fair, MOST_STUDIES_PER_SHARD))
