@@ -221,7 +221,7 @@ _SUMMARY = (
         "spinal_deformity_index",
         WHOLE,
         "points",
-        "Sum of the grades (mild 1, moderate 2, severe 3) over the measured vertebrae in view. Unseen ones add nothing: "
+        "Sum of the grades (mild 1, moderate 2, severe 3) over the measured vertebrae in view. Unseen ones add none: "
         "read it together with `n_vertebrae`.",
         "Kerkeni 2009",
     ),
