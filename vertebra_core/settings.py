@@ -10,21 +10,26 @@ class ReadingSettings:
     """What a series must be like to be measured, and how much may be mended."""
 
     min_slices: int = 8
-    """Fewer cannot show a vertebra end to end: 8 slices of 3 mm make 24 mm, a thoracic body with its discs (readers.md)."""
+    """Fewer cannot show a vertebra end to end: 8 slices of 3 mm make 24 mm, a thoracic body with its discs
+    (readers.md)."""
     min_extent_mm: float = 30.0
     """Shortest head-foot extent: the median distance of two lumbar centres is 31-33 mm (readers.md)."""
     max_slice_spacing_mm: float = 6.0
     """At 5 mm place and level hold but heights do not (learning.md 3.5); beyond that not even the place."""
     spacing_tolerance: float = 0.10
-    """Steps may differ from the median step by this fraction: rounding of positions reaches 3.4 % at 0.3 mm (case R14)."""
+    """Steps may differ from the median step by this fraction: rounding of positions reaches 3.4 % at 0.3 mm
+    (case R14)."""
     max_filled_gap_slices: int = 1
     """A single missing slice is interpolated and recorded; two in a row are not."""
     max_filled_fraction: float = 0.02
     """Largest share of slices that may be filled in."""
     max_tilt_degrees: float = 30.0
     """Gantries tilt to +-30 degrees; more is not a tilt but a wrong header."""
+    max_voxels: int = 2**31
+    """A whole body at 1024 x 1024 pixels has fewer than 2000 slices; more is a wrong header, and 4 GiB of memory."""
     air_below_hu: float = -1100.0
-    """No tissue and no air is below -1000 HU but for noise: lower values are padding outside the scan circle (case R9)."""
+    """No tissue and no air is below -1000 HU but for noise: lower values are padding outside the scan circle
+    (case R9)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,12 @@ class StraightenSettings:
     posterior_mm: float = 48.0
     """Extent behind the line: the canal and the spinous processes, which tell front from back."""
     parallel_mm: tuple[float, ...] = (-4.0, -2.0, 0.0, 2.0, 4.0)
-    """Offsets u of the parallel sagittal planes; their spread covers the error of the line across (1-2 mm)."""
+    """Offsets u of the parallel sagittal planes, an odd number with 0 in the middle; their spread covers the error
+    of the line across (1-2 mm)."""
+
+    def __post_init__(self) -> None:
+        if len(self.parallel_mm) % 2 == 0 or self.parallel_mm[len(self.parallel_mm) // 2] != 0.0:
+            raise ValueError(f"parallel_mm needs an odd number of offsets with 0 in the middle, got {self.parallel_mm}")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,11 @@ class StraightSpine:
     origin_mm: Float[np.ndarray, "2"]
     pixel_mm: float
 
+    @property
+    def mid_sagittal(self) -> Float[np.ndarray, "s v"]:
+        """HU of the plane at u = 0, the middle one (`StraightenSettings.parallel_mm`)."""
+        return self.planes[len(self.planes) // 2]
+
     def patient_from_straight(self, points: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 3"]:
         """Map points (v, s) mm of the mid-sagittal plane (u = 0) to LPS mm."""
         return self.curve.patient_from_straight(np.concatenate([np.zeros_like(points[..., :1]), points], -1))
@@ -61,7 +66,8 @@ def sample_volume(volume: Volume, points: Float[np.ndarray, "*n 3"]) -> Float[np
     coordinates = np.moveaxis(voxel[..., ::-1], -1, 0)
     # An offset of rounding size must not push a point on the last voxel centre outside.
     last = (np.array(volume.hu.shape, float) - 1).reshape(3, *[1] * (coordinates.ndim - 1))
-    coordinates = np.where(np.abs(coordinates - last) < 1e-6, last, np.where(np.abs(coordinates) < 1e-6, 0.0, coordinates))
+    coordinates = np.where(np.abs(coordinates) < 1e-6, 0.0, coordinates)
+    coordinates = np.where(np.abs(coordinates - last) < 1e-6, last, coordinates)
     return map_coordinates(volume.hu, coordinates, np.float32, order=1, mode="constant", cval=np.nan)
 
 
@@ -77,6 +83,6 @@ def straighten(volume: Volume, curve: CentreLine, settings: StraightenSettings) 
     middle = curve.position(s)[:, None] + v[:, None] * posterior[:, None]  # [s, v, 3]
     planes = np.stack([sample_volume(volume, middle + u * left[:, None]) for u in settings.parallel_mm])
     uvs = np.stack(np.broadcast_arrays(0.0, v[None, :], s[:, None]), -1)
-    centre = planes[int(np.argmin(np.abs(settings.parallel_mm)))]
+    centre = planes[len(planes) // 2]
     valid = np.isfinite(centre) & curve.unfolded(uvs)
     return StraightSpine(np.nan_to_num(planes, nan=AIR_HU), valid, curve, np.array([v[0], 0.0]), pixel)
