@@ -59,7 +59,7 @@ def load_settings(profile: str = DEFAULT_PROFILE, flags: Mapping[str, Any] | Non
 
 
 def settings_class(*documents: Mapping[str, Any]) -> type[BaseSettings]:
-    """The pydantic-settings class whose sections are those of `Settings` and ``run``, read from documents, strongest first."""
+    """The class whose sections are those of `Settings` and ``run``, filled from documents, the strongest first."""
 
     class Sources(BaseSettings):
         model_config = SettingsConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,208 @@
+"""Publishing: the newest result of every study, in few files, visible only when all of it is there."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vertebra_core.cohort.commit import COMPRESSION, TEMPORARY, replace
+from vertebra_core.cohort.layout import MARK_TABLE, Layout
+from vertebra_core.cohort.ledger import Mark, MethodIdentity, committed, marks, read_companion, read_mark
+from vertebra_core.errors import CouldNotRun, WrongUse
+from vertebra_core.tables.dictionary import dictionary
+from vertebra_core.tables.patients import patient_table
+from vertebra_core.tables.schema import arrow_schema
+
+COMPANION_TABLES = ("vertebrae", "levels_in_view")
+ROW_GROUP = 131_072
+"""Rows of a row group: large enough for an analyst's scan, small enough for publishing to fit in memory (case T8)."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A published snapshot.
+
+    Parameters
+    ----------
+    rows : dict
+        Number of rows by table.
+    is_new : bool
+        False if the newest snapshot already said the same and was kept.
+    """
+
+    identifier: str
+    folder: Path
+    rows: dict[str, int]
+    is_new: bool
+
+
+def latest_snapshot(layout: Layout) -> Path:
+    """Folder of the newest snapshot.
+
+    Raises
+    ------
+    WrongUse
+        Nothing has been published yet.
+    """
+    latest = _latest(layout)
+    if latest is None:
+        raise WrongUse(f"{layout.root}: nothing published yet; run `vertebra screen` first")
+    return layout.snapshot(latest["snapshot"])
+
+
+def publish(
+    layout: Layout,
+    identifier: str,
+    identity: MethodIdentity,
+    current: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> Snapshot:
+    """Publish the results of one method; ``latest.json`` is written last.
+
+    Parameters
+    ----------
+    identifier : str
+        Name of the new snapshot.
+    identity : MethodIdentity
+        Results of other weights, settings or schema versions are not mixed in.
+    current : mapping
+        Study key -> input digest, as the archives are now; for these studies only the result of that input counts.
+        Of other studies the newest result is published: their archive was not part of this run.
+    provenance : mapping
+        What ``provenance.json`` shall say besides what is known here. Holds the time of publishing.
+    """
+    chosen = choose(committed(layout), identity, current)
+    content = _content_digest(chosen, provenance.get("grading"))
+    latest = _latest(layout)
+    if latest and latest["content"] == content and layout.snapshot(latest["snapshot"]).is_dir():
+        return Snapshot(latest["snapshot"], layout.snapshot(latest["snapshot"]), latest["rows"], is_new=False)
+    layout.snapshots.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(layout)
+    building = layout.snapshots / f"{TEMPORARY}{identifier}"
+    building.mkdir()
+    rows = _write_tables(layout, building, chosen)
+    if rows[MARK_TABLE] != chosen.num_rows:
+        raise CouldNotRun(f"snapshot {identifier}: {rows[MARK_TABLE]} studies written, {chosen.num_rows} expected")
+    _write_json(building / "dictionary.json", dictionary())
+    _write_json(building / "provenance.json", {**provenance, **_counts(chosen), "rows": rows, "content": content})
+    _sync(building)
+    os.rename(building, layout.snapshot(identifier))
+    _sync(layout.snapshots)
+    document = {"snapshot": identifier, "content": content, "rows": rows}
+    replace(layout.latest, json.dumps(document, indent=1).encode())
+    return Snapshot(identifier, layout.snapshot(identifier), rows, is_new=True)
+
+
+def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str]) -> pa.Table:
+    """The rows of the ledger that a snapshot shows: one per study, in order of the study key."""
+    ledger = ledger.filter(
+        (pc.field("model_digest") == identity.model_digest)
+        & (pc.field("settings_digest") == identity.settings_digest)
+        & (pc.field("schema_version") == identity.schema_version)
+    )
+    keys, inputs = ledger["study_key"].to_pylist(), ledger["input_digest"].to_pylist()
+    newest = {
+        key: row
+        for row, (key, digest) in enumerate(zip(keys, inputs, strict=True))
+        if current.get(key, digest) == digest
+    }
+    return ledger.take(pa.array([newest[key] for key in sorted(newest)], pa.int64()))
+
+
+def _write_tables(layout: Layout, folder: Path, chosen: pa.Table) -> dict[str, int]:
+    """Write all four tables, one shard at a time in memory; only ``studies`` is ever held whole."""
+    all_marks = marks(layout)
+    wanted: dict[int, list[str]] = {}
+    for number, key in zip(chosen["mark"].to_pylist(), chosen["study_key"].to_pylist(), strict=True):
+        wanted.setdefault(number, []).append(key)
+    sources = [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
+
+    rows = {name: _write_streamed(folder, name, _companions(layout, name, sources)) for name in COMPANION_TABLES}
+    parts = [_of_studies(read_mark(mark), keys) for mark, keys in sources]
+    studies = pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts])
+    rows[MARK_TABLE] = _write_streamed(folder, MARK_TABLE, iter([studies.sort_by("study_key")]))
+    rows["patients"] = _write_streamed(folder, "patients", iter([patient_table(studies)]))
+    return rows
+
+
+def _companions(layout: Layout, name: str, sources: list[tuple[Mark, pa.Array]]) -> Iterator[pa.Table]:
+    for mark, keys in sources:
+        yield _of_studies(read_companion(layout, mark, name), keys)
+
+
+def _of_studies(table: pa.Table, keys: pa.Array) -> pa.Table:
+    return table.filter(pc.field("study_key").isin(keys))
+
+
+def _write_streamed(folder: Path, name: str, parts: Iterator[pa.Table]) -> int:
+    """Write a table in row groups of `ROW_GROUP`, however small its parts are."""
+    schema = arrow_schema(name)
+    waiting, n_waiting, written = [schema.empty_table()], 0, 0
+    path = folder / f"{name}.parquet"
+    with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
+
+        def flush() -> None:
+            nonlocal waiting, n_waiting, written
+            writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
+            written += n_waiting
+            waiting, n_waiting = [schema.empty_table()], 0
+
+        for part in parts:
+            waiting.append(part.select(schema.names).cast(schema))
+            n_waiting += part.num_rows
+            if n_waiting >= ROW_GROUP:
+                flush()
+        if n_waiting or not written:
+            flush()
+    _sync(path)
+    return written
+
+
+def _content_digest(chosen: pa.Table, grading: Any) -> str:
+    """Changes with every result that is shown and with the grading; not with the time of publishing."""
+    digest = hashlib.sha256(json.dumps(grading, sort_keys=True, default=str).encode())
+    for column in ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version", "run"):
+        digest.update("\n".join(chosen[column].to_pylist()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _counts(chosen: pa.Table) -> dict[str, Any]:
+    def count(column: str) -> dict[str, int]:
+        counts = {entry["values"]: entry["counts"] for entry in chosen[column].value_counts().to_pylist()}
+        return {name: counts[name] for name in sorted(counts, key=str) if name is not None}
+
+    return {"studies": chosen.num_rows, "studies_by_status": count("status"), "studies_by_reason": count("reason")}
+
+
+def _remove_unfinished(layout: Layout) -> None:
+    """Remove what a killed run left half-written; the cohort's lock makes sure nobody is writing it."""
+    for path in layout.snapshots.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path)
+
+
+def _latest(layout: Layout) -> dict | None:
+    try:
+        return json.loads(layout.latest.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1, default=str) + "\n")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
