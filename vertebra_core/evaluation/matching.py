@@ -150,8 +150,8 @@ def _assign(iou: Float[np.ndarray, "k n"]) -> Int[np.ndarray, "m 2"]:
 
 def _on_cut_vertebra(boxes: np.ndarray, cut_boxes: np.ndarray) -> np.ndarray:
     smaller = np.minimum(areas(boxes)[:, None], areas(cut_boxes)[None])
-    shared: np.ndarray = np.nan_to_num(intersections(boxes, cut_boxes) / smaller)
-    return (shared > SAME_BODY).any(axis=1)
+    shared = np.nan_to_num(intersections(boxes, cut_boxes) / smaller)
+    return np.asarray((shared > SAME_BODY).any(axis=1))
 
 
 def _beyond(boxes: np.ndarray, true_boxes: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ GRADES = ("normal", "mild", "moderate", "severe")
 SHAPES = ("wedge", "biconcave", "crush")
 FLAGS = ("cut_by_edge", "not_measurable")
 SEXES = ("F", "M", "O")
+ORIENTATIONS = ("axial", "sagittal", "coronal")
 DECISIONS = ("measure", "leave")
 LEVELS = (
     *(f"C{i}" for i in range(1, 8)),
@@ -345,7 +346,7 @@ INVENTORY = (
     ),
     Column("stack", WHOLE, "count", "Which acquisition of the series, from 0.", "slice positions", False),
     Column("file_format", TEXT, NONE, "dicom, nifti, nrrd or metaimage.", "inventory", False),
-    Column("n_files", WHOLE, "count", "Files of the series.", "inventory", False),
+    Column("n_files", WHOLE, "count", "Files of the series, dropped duplicates included.", "inventory", False),
     Column("modality", TEXT, NONE, "Kind of acquisition.", "Modality"),
     Column("sop_class_uid", TEXT, NONE, "Kind of object; a number of the standard, not of the patient.", "SOPClassUID"),
     Column("transfer_syntax_uid", TEXT, NONE, "Encoding; a number of the standard.", "TransferSyntaxUID"),
@@ -354,6 +355,8 @@ INVENTORY = (
     Column("columns", WHOLE, "pixels", "Columns of a slice.", "Columns"),
     Column("n_slices", WHOLE, "count", "Slices of the series.", "inventory", False),
     *_SCAN,
+    Column("orientation", TEXT, NONE, "Plane nearest to the slices.", "ImageOrientationPatient", values=ORIENTATIONS),
+    Column("repairs", TEXT, NONE, "What was mended while stacking, code:count.", "reading", is_list=True),
     Column("extent_mm", REAL, "mm", "Length covered along the slices.", "measured from ImagePositionPatient"),
     _AGE,
     _SEX,

@@ -176,6 +176,7 @@ def _inventory_row(series: Series, keys: Mapping[str, str], site: str | None) ->
         "transfer_syntax_uid",
         "rows",
         "columns",
+        "orientation",
         "n_slices",
         "input_digest",
     )
@@ -184,7 +185,8 @@ def _inventory_row(series: Series, keys: Mapping[str, str], site: str | None) ->
         "decision": "measure" if series.decision is None else "leave",
         "reason": None if series.decision is None else series.decision.code,
         "decision_detail": series.decision_detail or None,
-        "n_files": len(series.files),
+        "n_files": series.n_files or len(series.files),
+        "repairs": ";".join(series.repairs) or None,
         "image_type": "\\".join(series.image_type) or None,
         "extent_mm": _number(series.extent_mm),
         "site": site,
