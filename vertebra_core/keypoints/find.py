@@ -1,0 +1,107 @@
+"""Step 2 of the method: the vertebrae of a straightened spine and their six keypoints (paper 3.2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.keypoints.anchors import anchor_sizes, boxes_of, decode, suppress
+from vertebra_core.keypoints.network import KeypointDetector, KeypointRefiner, normalise, soft_argmax_2d
+from vertebra_core.keypoints.patches import patches_around, sample_patches
+from vertebra_core.models import KeypointModels
+from vertebra_core.settings import KeypointSettings
+from vertebra_core.straighten import StraightSpine
+
+
+@dataclass(frozen=True)
+class FoundVertebrae:
+    """Vertebrae of one plane, from the top down.
+
+    Parameters
+    ----------
+    points : array [k, 6, 2]
+        Keypoints (v, s), mm.
+    scores : array [k]
+        Objectness of the best anchor, 0 to 1.
+    complete : array [k], bool
+        False where a keypoint lies at or beyond the end of the image.
+    """
+
+    points: Float[np.ndarray, "k 6 2"]
+    scores: Float[np.ndarray, "k"]
+    complete: Bool[np.ndarray, "k"]
+
+
+def find_keypoints(spine: StraightSpine, models: KeypointModels, settings: KeypointSettings) -> FoundVertebrae:
+    """Detect the vertebrae, refine their points and order them from the top down.
+
+    Raises
+    ------
+    NotEvaluable
+        NO_VERTEBRA: nothing on the plane looks like a vertebra.
+    """
+    device = next(models.detector.parameters()).device
+    planes = torch.from_numpy(spine.planes).to(device)
+    with torch.inference_mode():
+        points, scores = detect(planes, spine, models.detector, settings)
+        if len(points) and models.refiner is not None:
+            points = refine(planes, spine, models.refiner, points)
+    if not len(points):
+        raise NotEvaluable(Reason.NO_VERTEBRA, "no vertebra was found on the straightened plane")
+    order = np.argsort(points[..., 1].mean(1), kind="stable")
+    points, scores = points[order], scores[order]
+    return FoundVertebrae(points, scores, ~cut_by_edge(spine, points, settings.edge_mm))
+
+
+def detect(
+    planes: Tensor, spine: StraightSpine, detector: KeypointDetector, settings: KeypointSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Anchors above the score, merged by non-maximum suppression: points [k, 6, 2] mm and scores [k].
+
+    The points of a vertebra are the mean over all anchors that voted for it, weighted by their scores.
+    """
+    coarse = round(KeypointDetector.PIXEL_MM / spine.pixel_mm)
+    x = nn.functional.avg_pool2d(normalise(planes)[None], coarse)
+    rows, columns = x.shape[-2:]
+    stride = KeypointDetector.STRIDE
+    x = nn.functional.pad(x, (0, -columns % stride, 0, -rows % stride), value=-1.0)
+    objectness, features = detector(x)
+    score = objectness[:, :, :rows, :columns].float().sigmoid()
+    image, anchor, row, column = torch.where(score > settings.min_score)
+    if not len(anchor):
+        return np.zeros((0, 6, 2)), np.zeros(0)
+    scores = score[image, anchor, row, column].cpu().numpy().astype(float)
+    encodings = detector.keypoints(features, image, anchor, row, column).cpu().numpy().astype(float)
+    anchor, row, column = (i.cpu().numpy() for i in (anchor, row, column))
+    first = spine.origin_mm + (coarse - 1) / 2 * spine.pixel_mm  # centre of the first pooled pixel
+    centres = first + np.stack([column, row], 1) * coarse * spine.pixel_mm
+    points = decode(encodings, centres, anchor_sizes()[anchor])
+    near = np.abs(points[..., 0].mean(1)) <= settings.max_off_line_mm
+    points, scores = points[near], scores[near]
+    groups = suppress(boxes_of(points), scores, settings.max_overlap)
+    merged = [np.average(points[group], axis=0, weights=scores[group]) for group in groups]
+    return np.array(merged).reshape(-1, 6, 2), np.array([scores[group[0]] for group in groups])
+
+
+def refine(planes: Tensor, spine: StraightSpine, refiner: KeypointRefiner, points: np.ndarray) -> np.ndarray:
+    """Read all six points again on a patch turned and scaled to each vertebra."""
+    patches = patches_around(points, KeypointRefiner.SIDE)
+    x = normalise(sample_patches(planes, spine.origin_mm, spine.pixel_mm, patches))
+    pixels = soft_argmax_2d(refiner(x)).cpu().numpy().astype(float)
+    return patches.plane_from_patch(pixels)
+
+
+def cut_by_edge(spine: StraightSpine, points: Float[np.ndarray, "k 6 2"], edge_mm: float) -> Bool[np.ndarray, "k"]:
+    """True for a vertebra with a keypoint outside the image or closer than `edge_mm` to its end.
+
+    Completeness is geometry, not score: vertebrae cut by the edge score 0.6-0.9 (learning by experiment).
+    """
+    reach = edge_mm * np.array([[0, 0], [0, 1], [0, -1]])
+    pixels = np.rint(spine.pixel_from_straight(points[:, :, None] + reach)).astype(int)  # [k, 6, 3, 2]
+    last = np.array(spine.valid.shape[::-1]) - 1
+    outside = ((pixels < 0) | (pixels > last)).any(-1)
+    column, row = np.moveaxis(np.clip(pixels, 0, last), -1, 0)
+    return (outside | ~spine.valid[row, column]).any((1, 2))

@@ -1,0 +1,94 @@
+"""How a scanner might have shown the same spine: contrast, kernel, slice thickness, noise, the end of the scan."""
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from vertebra_core.volume import AIR_HU
+
+
+def blur(planes: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of every plane [c, h, w], sigma in pixels."""
+    if sigma < 0.2:
+        return planes
+    return torch.from_numpy(gaussian_filter(planes.numpy(), (0, sigma, sigma), mode="nearest", truncate=3.0))
+
+
+def thick_slices(planes: Tensor, thickness: float, angle: float) -> Tensor:
+    """Average along a direction near the axis of the spine, as a slice of that thickness does.
+
+    Parameters
+    ----------
+    planes : tensor [c, h, w]
+    thickness : float
+        Full width of the slice profile, pixels.
+    angle : float
+        Radians between the slice normal and the rows' direction: axial slices cut a kyphotic spine obliquely.
+    """
+    if thickness < 1.0:
+        return planes
+    reach = int(thickness / 2 + 1.5)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(float)
+    along, across = y * np.cos(angle) + x * np.sin(angle), -y * np.sin(angle) + x * np.cos(angle)
+    profile = np.clip(thickness / 2 + 0.5 - np.abs(along), 0, 1) * np.clip(1 - np.abs(across), 0, 1)
+    kernel = torch.from_numpy(profile / profile.sum()).float()[None, None]
+    return F.conv2d(F.pad(planes[:, None], (reach,) * 4, mode="replicate"), kernel)[:, 0]
+
+
+def correlated_noise(shape: tuple[int, int, int], sigma_hu: float, grain: float, rng: np.random.Generator) -> Tensor:
+    """Noise of a reconstruction kernel: white noise blurred to `grain` pixels, then scaled to `sigma_hu`."""
+    white = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+    noise = blur(white, grain)
+    return noise * (sigma_hu / noise.std().clamp_min(1e-6))
+
+
+def random_contrast(planes: Tensor, rng: np.random.Generator) -> Tensor:
+    """Another bone density, another calibration, a bent response: HU above soft tissue scaled by 0.5-1.6."""
+    tissue = 40.0 + rng.normal(0, 30)
+    scale = float(np.exp(rng.uniform(np.log(0.5), np.log(1.6))))
+    bone = (planes - tissue) * scale
+    if rng.random() < 0.3:  # trabecular and cortical bone apart
+        knee = 250.0
+        bone = torch.where(bone > knee, knee + (bone - knee) * rng.uniform(0.5, 1.5), bone)
+    return torch.where(planes > tissue, bone + tissue, planes) + rng.normal(0, 25)
+
+
+def random_appearance(planes: Tensor, pixel_mm: float, sharp: bool, rng: np.random.Generator) -> Tensor:
+    """The same planes [c, h, w] HU as another scanner might show them.
+
+    Parameters
+    ----------
+    sharp : bool
+        True if the source is sharp enough to stand for a thick slice after averaging.
+    """
+    if rng.random() < 0.8:
+        planes = random_contrast(planes, rng)
+    if sharp and rng.random() < 0.5:
+        thickness = rng.uniform(1.0, 5.0) / pixel_mm
+        planes = thick_slices(planes, thickness, np.deg2rad(np.clip(rng.normal(0, 15), -40, 40)))
+    if rng.random() < 0.4:
+        planes = blur(planes, rng.uniform(0.3, 1.1) / pixel_mm)
+    if rng.random() < 0.7:
+        grain = rng.uniform(0.3, 1.0) / pixel_mm
+        planes = planes + correlated_noise(tuple(planes.shape), rng.uniform(5, 60), grain, rng)
+    return planes
+
+
+def cut_ends(
+    valid: np.ndarray, v_mm: np.ndarray, s_mm: np.ndarray, rng: np.random.Generator, probability: float = 0.35
+) -> np.ndarray:
+    """Valid pixels [s, v] after the scan was made to end, at a slant, somewhere in the plane."""
+    valid = valid.copy()
+    for direction in (1.0, -1.0):
+        if rng.random() < probability:
+            slope = np.tan(np.deg2rad(np.clip(rng.normal(0, 18), -45, 45)))
+            where = rng.uniform(s_mm[0], s_mm[-1])
+            valid &= direction * (s_mm[:, None] - where - slope * v_mm[None]) > 0
+    return valid if valid.mean() > 0.3 else np.ones_like(valid)
+
+
+def blank(planes: Tensor, valid: np.ndarray) -> Tensor:
+    """Fill what lies outside the image with air."""
+    return torch.where(torch.from_numpy(valid), planes, torch.tensor(AIR_HU))

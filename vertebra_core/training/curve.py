@@ -1,0 +1,152 @@
+"""Training of the first network (paper 5.1): one loop, resumable, on a CPU or a GPU."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vertebra_core.curve.grid import network_channels
+from vertebra_core.curve.network import STRIDE, CurveNetwork, CurvePrediction
+from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint
+from vertebra_core.training.curve_data import GRID_MM, UNKNOWN, CurveCase, Piece, random_piece
+
+SHAPES = ((64, 112, 112), (48, 144, 144), (112, 80, 80), (64, 64, 64))
+"""Sizes [Z, Y, X] of the pieces, 3 mm voxels: a chest with its front, a whole body, a long spine, a spine protocol."""
+SHAPE_SHARES = (0.45, 0.2, 0.2, 0.15)
+MORE_PIECES = frozenset([(64, 64, 64)])
+"""Sizes of which a batch holds twice as many: they cost a third."""
+
+PieceSource = Callable[[tuple[int, int, int], np.random.Generator], Piece]
+"""Makes a piece of the asked size: a phantom, for instance."""
+
+
+@dataclass(frozen=True)
+class CurveTraining:
+    """Numbers of a training run."""
+
+    steps: int = 2000
+    batch: int = 4
+    rate: float = 1e-3
+    """Adam's, with its default betas (paper 5.1); falls to a hundredth along a half cosine after ``warm_up`` steps."""
+    warm_up: int = 50
+    presence_weight: float = 2.0
+    """Cross-entropy of presence against the mean absolute error in mm: about equal at the end of training."""
+    other_share: float = 0.25
+    """Share of pieces that come from the other source (phantoms), where there is one."""
+    seed: int = 0
+    checkpoint_every: int = 100
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run reports at a step, means since the last report."""
+
+    step: int
+    error_mm: float
+    presence_loss: float
+
+
+def curve_loss(said: CurvePrediction, points: Tensor, placed: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute error of the points (paper 3.1), mm, and binary cross-entropy of presence.
+
+    Parameters
+    ----------
+    said : CurvePrediction
+    points : tensor [B, z, 2]
+        True (x, y), voxels.
+    placed : tensor [B, z], bool
+        Slices whose point counts.
+    status : tensor [B, z]
+        PRESENT, ABSENT or UNKNOWN (does not count).
+    """
+    error = (said.points - points).abs().mean(-1) * GRID_MM
+    known = status != UNKNOWN
+    presence = F.binary_cross_entropy_with_logits(said.presence, status.clamp_min(0).float(), reduction="none")
+    return (error * placed).sum() / placed.sum().clamp_min(1), (presence * known).sum() / known.sum().clamp_min(1)
+
+
+def draw_batch(
+    cases: Sequence[CurveCase], other: PieceSource | None, settings: CurveTraining, rng: np.random.Generator
+) -> list[Piece]:
+    """Pieces of one size from scans (and phantoms) chosen at random."""
+    shape = SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+    count = settings.batch * (2 if shape in MORE_PIECES else 1)
+    pieces = []
+    for _ in range(count):
+        if other is not None and rng.random() < settings.other_share:
+            pieces.append(other(shape, rng))
+        else:
+            pieces.append(random_piece(cases[rng.integers(len(cases))], shape, rng))
+    return pieces
+
+
+def collate(pieces: Sequence[Piece], device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Network input and the truth of its output slices: (input, points, placed, status)."""
+    channels = np.stack([network_channels(piece.hu.numpy()) for piece in pieces])
+    x = torch.from_numpy(channels).to(device).contiguous(memory_format=torch.channels_last_3d)
+    truth = [
+        torch.stack(part)[:, ::STRIDE].to(device)
+        for part in ([p.points for p in pieces], [p.placed for p in pieces], [p.status for p in pieces])
+    ]
+    return x, *truth
+
+
+def rate_at(step: int, settings: CurveTraining) -> float:
+    """Learning rate: linear warm-up, then half a cosine down to a hundredth."""
+    if step < settings.warm_up:
+        return settings.rate * (step + 1) / settings.warm_up
+    share = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
+    return settings.rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, share))))
+
+
+def train(
+    cases: Sequence[CurveCase],
+    checkpoint: Path,
+    settings: CurveTraining,
+    other: PieceSource | None = None,
+    device: str = "cpu",
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> CurveNetwork:
+    """Train, or go on from ``checkpoint`` exactly where it was written; returns the network, in evaluation mode.
+
+    Parameters
+    ----------
+    cases : sequence of CurveCase
+    checkpoint : Path
+        Written every ``settings.checkpoint_every`` steps: weights, optimiser, step and random state.
+    settings : CurveTraining
+    other : callable, optional
+        Source of further pieces.
+    device : str
+        "cpu" or "cuda"; both compute the convolutions in bfloat16.
+    report : callable
+        Hears the progress after every checkpoint.
+    """
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    network = CurveNetwork().to(device).to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
+    start = load_checkpoint(checkpoint, network, optimiser, rng)
+    sums = np.zeros(3)
+    network.train()
+    for step in range(start, settings.steps):
+        optimiser.param_groups[0]["lr"] = rate_at(step, settings)
+        x, points, placed, status = collate(draw_batch(cases, other, settings, rng), device)
+        with torch.autocast(device, torch.bfloat16):
+            said = network(x)
+        error, presence = curve_loss(said, points, placed, status)
+        optimiser.zero_grad()
+        (error + settings.presence_weight * presence).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 50.0)
+        optimiser.step()
+
+        sums += [error.item(), presence.item(), 1]
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            save_checkpoint(checkpoint, network, optimiser, step + 1, rng)
+            report(Progress(step + 1, sums[0] / sums[2], sums[1] / sums[2]))
+            sums[:] = 0
+    return network.eval()
