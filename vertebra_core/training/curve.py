@@ -73,14 +73,14 @@ def draw_batch(
     cases: Sequence[CurveCase], other: PieceSource | None, settings: CurveTraining, rng: np.random.Generator
 ) -> list[Piece]:
     """Pieces of one size from scans (and phantoms) chosen at random."""
-    shape = SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+    shape = SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_SHARES))]
     count = settings.batch * (2 if shape in MORE_PIECES else 1)
     pieces = []
     for _ in range(count):
         if other is not None and rng.random() < settings.other_share:
             pieces.append(other(shape, rng))
         else:
-            pieces.append(random_piece(cases[rng.integers(len(cases))], shape, rng))
+            pieces.append(random_piece(cases[int(rng.integers(len(cases)))], shape, rng))
     return pieces
 
 
@@ -88,11 +88,11 @@ def collate(pieces: Sequence[Piece], device: str) -> tuple[Tensor, Tensor, Tenso
     """Network input and the truth of its output slices: (input, points, placed, status)."""
     channels = np.stack([network_channels(piece.hu.numpy()) for piece in pieces])
     x = torch.from_numpy(channels).to(device).contiguous(memory_format=torch.channels_last_3d)
-    truth = [
-        torch.stack(part)[:, ::STRIDE].to(device)
-        for part in ([p.points for p in pieces], [p.placed for p in pieces], [p.status for p in pieces])
-    ]
-    return x, *truth
+    points, placed, status = (
+        torch.stack([getattr(piece, part) for piece in pieces])[:, ::STRIDE].to(device)
+        for part in ("points", "placed", "status")
+    )
+    return x, points, placed, status
 
 
 def rate_at(step: int, settings: CurveTraining) -> float:
@@ -147,6 +147,6 @@ def train(
         sums += [error.item(), presence.item(), 1]
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             save_checkpoint(checkpoint, network, optimiser, step + 1, rng)
-            report(Progress(step + 1, sums[0] / sums[2], sums[1] / sums[2]))
+            report(Progress(step + 1, float(sums[0] / sums[2]), float(sums[1] / sums[2])))
             sums[:] = 0
     return network.eval()

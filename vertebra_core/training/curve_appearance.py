@@ -82,8 +82,9 @@ def add_metal(hu: Tensor, rng: np.random.Generator) -> Tensor:
 def thick_slices(hu: Tensor, thickness: float) -> Tensor:
     """Average along z to slices of ``thickness`` voxels and interpolate back."""
     count = max(2, round(hu.shape[0] / thickness))
-    thin = F.adaptive_avg_pool3d(hu[None, None], (count, *hu.shape[1:]))
-    return F.interpolate(thin, size=hu.shape, mode="trilinear", align_corners=False)[0, 0]
+    columns = hu.flatten(1).T[None]  # [1, y * x, z]
+    back = F.interpolate(F.adaptive_avg_pool1d(columns, count), size=hu.shape[0], mode="linear", align_corners=False)
+    return back[0].T.reshape(hu.shape)
 
 
 def noise(shape: torch.Size, sigma_hu: float, grain: bool, rng: np.random.Generator) -> Tensor:

@@ -182,8 +182,9 @@ def _sample(stored: np.ndarray, index: Tensor, mode: str) -> Tensor:
     """Values of an array [d, h, w] at voxel positions [z, y, x, 3] (x, y, z); 0 outside."""
     size = torch.tensor(stored.shape[::-1])
     # Only the part that is needed becomes float32; two voxels wide at least, so that a step is defined.
-    low = torch.minimum(index.amin((0, 1, 2)).floor().long(), size - 2).clamp_min(0)
-    high = torch.maximum(torch.minimum(index.amax((0, 1, 2)).ceil().long() + 1, size), low + 2)
+    ends = index[:, [0, -1]][:, :, [0, -1]]  # each slice of positions is a parallelogram
+    low = torch.minimum(ends.amin((0, 1, 2)).floor().long(), size - 2).clamp_min(0)
+    high = torch.maximum(torch.minimum(ends.amax((0, 1, 2)).ceil().long() + 1, size), low + 2)
     (x0, y0, z0), (x1, y1, z1) = low.tolist(), high.tolist()
     part = torch.from_numpy(stored[z0:z1, y0:y1, x0:x1].astype(np.float32))
     grid = (index - low) / (high - low - 1) * 2 - 1
