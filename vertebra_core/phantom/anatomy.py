@@ -1,0 +1,101 @@
+"""A synthetic patient: a function from points of the patient (LPS mm) to HU, with exact keypoints.
+
+Nothing is stored on a grid, so the same patient can be sampled on a CT grid, on the coarse grid of the first network
+or on the straightened planes of the second, wherever points are needed.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from vertebra_core.geometry import CentreLine
+from vertebra_core.phantom.column import Column, bone_parts, random_column
+from vertebra_core.phantom.fields import Part, paint_parts
+from vertebra_core.phantom.patient import PatientOptions, Person, random_person
+from vertebra_core.phantom.torso import Torso, random_torso
+from vertebra_core.truth import Truth
+
+READER = "phantom"
+CHUNK = 1 << 16
+"""Points evaluated at a time: the vectors of a chunk stay in a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A synthetic patient.
+
+    Parameters
+    ----------
+    person : Person
+    column : Column
+    torso : Torso
+    organs : tuple of Part
+        Soft organs and vessels, painted before the bones.
+    bones : tuple of Part
+        Discs and all bones, painted last.
+    """
+
+    person: Person
+    column: Column
+    torso: Torso
+    organs: tuple[Part, ...] = field(repr=False)
+    bones: tuple[Part, ...] = field(repr=False)
+
+    def hu(
+        self, points: Shaped[np.ndarray, "*n 3"], blur_mm: float = 0.0, cull: bool = True
+    ) -> Float[np.ndarray, "*n"]:
+        """HU at points.
+
+        Parameters
+        ----------
+        points : array [..., 3]
+            LPS mm. Neighbours in the array should be neighbours in space: parts are culled by chunks.
+        blur_mm : float
+            Standard deviation of an isotropic point spread function that edges and thin shells are blurred with,
+            analytically. Give about half of the distance between points: with 0 a shell of 0.35 mm is met by chance.
+        cull : bool
+            False evaluates every part at every point: slow, the same values (for tests).
+
+        Returns
+        -------
+        array [...], float32
+        """
+        flat = np.asarray(points).reshape(-1, 3)
+        hu = np.empty(len(flat), np.float32)
+        for start in range(0, len(flat), CHUNK):
+            x, y, z = np.ascontiguousarray(flat[start : start + CHUNK].T, dtype=np.float32)
+            hu[start : start + CHUNK] = self._chunk(x, y, z, blur_mm, cull)
+        return hu.reshape(points.shape[:-1])
+
+    def _chunk(self, x, y, z, blur_mm: float, cull: bool) -> np.ndarray:
+        # An axial slice has one z: profiles along z are then single numbers.
+        one_z = z[0] if (z == z[0]).all() else z
+        hu = self.torso.paint(x, y, one_z, blur_mm)
+        paint_parts(self.organs, hu, x, y, z, blur_mm, cull)
+        paint_parts(self.bones, hu, x, y, z, blur_mm, cull)
+        return hu
+
+    @property
+    def truth(self) -> Truth:
+        """Keypoints of all vertebrae from C3 to the last lumbar one, on the outer border of the bony plates."""
+        points = self.column.keypoints
+        levels = tuple(v.level for v in self.column.vertebrae)
+        return Truth("", READER, points, np.ones(len(points), bool), levels)
+
+    @property
+    def centre_line(self) -> CentreLine:
+        """Through the body centres, from the top of the first to the bottom of the last vertebra of `truth`."""
+        return self.column.centre_line
+
+
+def random_patient(rng: np.random.Generator, options: PatientOptions | None = None) -> Phantom:
+    """Draw a patient; the same generator state gives the same patient.
+
+    The middle of T8 lies in the origin of the patient frame.
+    """
+    options = options or PatientOptions()
+    person = random_person(rng, options)
+    column = random_column(rng, person, options)
+    torso = random_torso(rng, person, column)
+    return Phantom(person, column, torso, (), tuple(bone_parts(column)))
