@@ -23,10 +23,12 @@ class Reason(Enum):
     NOT_DICOM = "not_dicom", "Neither DICOM nor a supported volume file."
     UNREADABLE = "unreadable", "The file cannot be opened or its header cannot be read; restore it from the source."
     EMPTY_FILE = "empty_file", "The file has no bytes."
+    ALREADY_SEEN = "already_seen", "A link or folder that leads to files met before; they are counted once."
 
     # -- a CT series, not the one that is measured
     NOT_INDEX_SERIES = "not_index_series", "Another series of the same study was chosen; see `decision_detail`."
     OTHER_STACK = "other_stack", "Another acquisition of the same series was chosen; see `decision_detail`."
+    AMBIGUOUS_STACK = "ambiguous_stack", "Different images share a position and no attribute tells them apart."
 
     # -- a CT series whose geometry or pixels cannot be trusted
     TOO_FEW_SLICES = "too_few_slices", "Too few slices for a vertebra to be seen from end to end."
@@ -34,6 +36,7 @@ class Reason(Enum):
     UNEVEN_SPACING = "uneven_spacing", "The distance between slices changes inside the series."
     NO_GEOMETRY = "no_geometry", "Image position, orientation or pixel spacing is absent or impossible."
     GANTRY_TILT = "gantry_tilt", "The slices are sheared by a gantry tilt larger than may be rectified."
+    TOO_LARGE = "too_large", "More voxels than a CT can have: the header is wrong, or the series is many."
     SLICES_TOO_THICK = "slices_too_thick", "Slices lie too far apart for heights to mean anything."
     PIXELS_DAMAGED = "pixels_damaged", "Pixel data are truncated or cannot be decoded; fetch the series again."
     DECODER_MISSING = "decoder_missing", "No decoder for this transfer syntax; `vertebra doctor` lists them."
@@ -44,6 +47,7 @@ class Reason(Enum):
     # -- a sound volume in which nothing can be measured
     NO_SPINE = "no_spine", "No vertebral column in view."
     NO_VERTEBRA = "no_vertebra", "A column is in view, but no vertebra could be measured."
+    SOME_NOT_MEASURED = "some_not_measured", "Not every whole vertebra in view could be measured; see `flags`."
 
     # -- the engine gave up
     WORKER_DIED = "worker_died", "The process that measured this study died; see `vertebra retry`."

@@ -26,12 +26,15 @@ class Volume:
         What was mended while reading, as codes ("missing_slice_interpolated:1").
     source : str
         Where the volume came from, for messages; never stored in tables.
+    filled_slices : tuple of int
+        Indices along z of slices that were absent and are the mean of their neighbours (case R3).
     """
 
     hu: Shaped[np.ndarray, "z y x"]
     patient_from_voxel: Float[np.ndarray, "4 4"]
     repairs: tuple[str, ...] = ()
     source: str = field(default="", compare=False)
+    filled_slices: tuple[int, ...] = ()
 
     @property
     def spacing(self) -> np.ndarray:

@@ -39,6 +39,15 @@ class Series:
         None: this series is measured. Otherwise why not.
     decision_detail : str
         What was found and what was expected; free of identifiers.
+    orientation : str or None
+        "axial", "sagittal", "coronal": the plane nearest to the slices; None where there is no geometry.
+    repairs : tuple of str
+        What was mended while the stack was put together, as codes ("duplicates_dropped:12").
+    n_files : int
+        Files accounted for by this row, dropped duplicates included: over all rows and all files left alone they
+        add up to the files seen.
+    frames : tuple of int
+        Frame of each of `files` (which then repeats the path) in multi-frame DICOM; () where a file is a slice.
     """
 
     patient_id: str
@@ -71,3 +80,7 @@ class Series:
     input_digest: str
     decision: Reason | None
     decision_detail: str = ""
+    orientation: str | None = None
+    repairs: tuple[str, ...] = ()
+    n_files: int = 0
+    frames: tuple[int, ...] = ()

@@ -1,0 +1,202 @@
+"""What the header of a DICOM object says, read so that no malformed value can raise."""
+
+import math
+import re
+import sys
+from dataclasses import dataclass
+from datetime import date
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from vertebra_core.reading.files import ArchiveFile
+
+CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
+ENHANCED_CLASSES = {EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
+CAPTURE_CLASSES = {
+    SecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+}
+NO_IMAGE_MODALITIES = {"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "REG", "DOC", "FID", "PLAN"}
+"""Modality of objects that are no acquired image, even where they carry pixels (PS3.3 C.7.3.1.1.1)."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAttributes:
+    """What the images of a series have in common: identity, kind, patient, scanner and pixel format.
+
+    `study_uid` and `series_uid` fall back to the folder of the file where the header has none.
+    """
+
+    patient_id: str
+    patient_id_issuer: str
+    study_uid: str
+    series_uid: str
+    series_uid_in_header: bool
+    modality: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    image_type: tuple[str, ...]
+    manufacturer: str | None
+    scanner_model: str | None
+    kernel: str | None
+    contrast: bool | None
+    rows: int | None
+    columns: int | None
+    frames: int
+    samples_per_pixel: int
+    bits_allocated: int
+    bits_stored: int
+    rescale_type: str
+    age_years: float | None
+    sex: str | None
+    study_date: str | None
+
+    @property
+    def may_be_ct(self) -> bool:
+        """True for images of modality CT; where the modality is absent the SOP class decides."""
+        return self.modality == "CT" if self.modality else self.sop_class_uid in CT_CLASSES
+
+    @property
+    def is_enhanced(self) -> bool:
+        """True where positions stand in functional groups, frame by frame."""
+        return self.sop_class_uid in ENHANCED_CLASSES
+
+    @property
+    def compressed(self) -> bool:
+        """True where the size of the pixel data does not follow from the header."""
+        if self.transfer_syntax_uid == DEFLATED:
+            return True
+        uid = UID(self.transfer_syntax_uid)
+        return uid.is_transfer_syntax and uid.is_compressed if uid else False
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """Value of an attribute as stripped text, "" where absent or malformed."""
+    try:
+        value = dataset.get(keyword)
+        return "" if value is None else str(value).strip(" \0\n\r\t")
+    except Exception:  # pydicom converts lazily; an odd value may raise anything
+        return ""
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """Values of an attribute of several strings, () where absent or malformed."""
+    try:
+        value = dataset.get(keyword)
+        values = [] if value is None else [value] if isinstance(value, str) else list(value)
+        return tuple(sys.intern(str(part).strip(" \0")) for part in values)
+    except Exception:
+        return ()
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """Value of an attribute as a finite number, None where absent, malformed or not finite."""
+    values = numbers(dataset, keyword, 1)
+    return values[0] if values else None
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Exactly `count` finite numbers of an attribute, or None."""
+    try:
+        value = dataset.get(keyword)
+        if value is None or isinstance(value, str):
+            return None if not value else (float(value),) if count == 1 else None
+        values = tuple(map(float, value)) if hasattr(value, "__iter__") else (float(value),)
+    except Exception:
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def integer(dataset: Dataset, keyword: str, default: int) -> int:
+    """Value of an attribute as a whole number, `default` where absent or malformed."""
+    value = number(dataset, keyword)
+    return default if value is None else int(value)
+
+
+def iso_date(value: str) -> str | None:
+    """Turn a DICOM date into ISO 8601, None where it is no date.
+
+    Examples
+    --------
+    >>> iso_date("20240229"), iso_date("20230229"), iso_date("")
+    ('2024-02-29', None, None)
+    """
+    found = re.fullmatch(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})", value)
+    if not found:
+        return None
+    try:
+        return date(*map(int, found.groups())).isoformat()
+    except ValueError:
+        return None
+
+
+def age_in_years(age: str, birth: str | None, study: str | None) -> float | None:
+    """Age from PatientAge ("067Y", "018M", ...), else from the dates of birth and study, else None.
+
+    Examples
+    --------
+    >>> age_in_years("067Y", None, None), age_in_years("", "1950-06-01", "2020-05-31"), age_in_years("", None, None)
+    (67.0, 69.0, None)
+    """
+    found = re.fullmatch(r"(\d{1,3})([DWMY])", age.upper())
+    if found:
+        return round(int(found[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[found[2]], 2)
+    if not birth or not study or study < birth:
+        return None
+    return float(int(study[:4]) - int(birth[:4]) - (study[5:] < birth[5:]))
+
+
+def has_contrast(agent: str) -> bool | None:
+    """True where an agent is named, False where it is denied, None where the header is silent."""
+    return None if not agent else agent.upper() not in {"NO", "N", "NONE", "NIL", "W/O", "NO CONTRAST"}
+
+
+def study_attributes(dataset: Dataset, file: ArchiveFile) -> StudyAttributes:
+    """Gather the attributes shared by a series, with the folder in place of UIDs that are absent."""
+    folder = file.path.rpartition("/")[0] or "."
+    study_date = iso_date(text(dataset, "StudyDate"))
+    sex = text(dataset, "PatientSex").upper()
+    rows, columns = integer(dataset, "Rows", 0), integer(dataset, "Columns", 0)
+    meta = getattr(dataset, "file_meta", Dataset())
+    series_uid = text(dataset, "SeriesInstanceUID")
+    strings = {
+        "patient_id": text(dataset, "PatientID"),
+        "patient_id_issuer": text(dataset, "IssuerOfPatientID"),
+        "study_uid": text(dataset, "StudyInstanceUID") or folder,
+        "series_uid": series_uid or folder,
+        "modality": text(dataset, "Modality").upper(),
+        "sop_class_uid": text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"),
+        "transfer_syntax_uid": text(meta, "TransferSyntaxUID"),
+        "rescale_type": text(dataset, "RescaleType").upper(),
+    }
+    return StudyAttributes(
+        **{name: sys.intern(value) for name, value in strings.items()},
+        series_uid_in_header=bool(series_uid),
+        image_type=texts(dataset, "ImageType"),
+        manufacturer=text(dataset, "Manufacturer") or None,
+        scanner_model=text(dataset, "ManufacturerModelName") or None,
+        kernel="/".join(filter(None, texts(dataset, "ConvolutionKernel"))) or None,
+        contrast=has_contrast(text(dataset, "ContrastBolusAgent")),
+        rows=rows or None,
+        columns=columns or None,
+        frames=integer(dataset, "NumberOfFrames", 1),
+        samples_per_pixel=integer(dataset, "SamplesPerPixel", 1),
+        bits_allocated=integer(dataset, "BitsAllocated", 16),
+        bits_stored=integer(dataset, "BitsStored", 16),
+        age_years=age_in_years(text(dataset, "PatientAge"), iso_date(text(dataset, "PatientBirthDate")), study_date),
+        sex=sex if sex in {"F", "M", "O"} else None,
+        study_date=study_date,
+    )

@@ -1,0 +1,142 @@
+"""From a series to a `Volume` in HU, whatever the format; all judgement of pixels happens here, once."""
+
+import warnings
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Shaped
+
+from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.reading.files import ArchiveFile, file_size, local_path
+from vertebra_core.reading.grid import SliceGrid, slice_grid
+from vertebra_core.reading.headers import SliceHeader, read_headers
+from vertebra_core.reading.hounsfield import refuse_odd_values
+from vertebra_core.reading.pixels import decode_slices
+from vertebra_core.reading.series import Series
+from vertebra_core.reading.volume_files import read_volume_file
+from vertebra_core.settings import ReadingSettings
+from vertebra_core.volume import AIR_HU, Volume
+
+TILT_RECORDED_DEGREES = 0.5
+"""A shear above this is recorded as a gantry tilt: 4 mm over a spine of 450 mm."""
+
+
+def read_volume(series: Series, settings: ReadingSettings) -> Volume:
+    """Read the voxels of a series.
+
+    Returns
+    -------
+    Volume
+        int16 where every slice has whole HU, else float32; padding is air; the affine of the slice positions.
+
+    Raises
+    ------
+    NotEvaluable
+        With the reason why the series cannot be trusted.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values end in a reason, not in a line per slice
+        if series.file_format == "dicom":
+            return _read_slices(series, settings)
+        return _read_file(series, settings)
+
+
+# -- DICOM --------------------------------------------------------------------------------------------------------
+
+
+def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
+    headers = _headers_again(series)
+    grid = slice_grid(headers, settings)
+    ordered = [headers[i] for i in grid.order]
+    hu, blank, padded = _stack_slices(ordered, grid, settings)
+    filled = fill_slices(hu, (*grid.missing, *blank), settings)
+    trusted = all(header.rescale is not None and header.rescale[1] < 0 for header in headers)
+    refuse_odd_values(hu, padded, trusted)
+    repairs = list(series.repairs)
+    repairs += [f"missing_slice_interpolated:{len(grid.missing)}"] * bool(grid.missing)
+    repairs += [f"blank_slice_interpolated:{len(blank)}"] * bool(blank)
+    repairs += [f"gantry_tilt_degrees:{grid.tilt_degrees:.1f}"] * (grid.tilt_degrees > TILT_RECORDED_DEGREES)
+    source = local_path(series.archive, series.path)
+    return Volume(hu, grid.patient_from_voxel, tuple(repairs), source=source, filled_slices=filled)
+
+
+def _headers_again(series: Series) -> list[SliceHeader]:
+    """Read the headers of a series once more: its files may have changed since the inventory."""
+    interned: dict = {}
+    by_path: dict[str, dict[int, SliceHeader]] = {}
+    for path in dict.fromkeys(series.files):
+        found = read_headers(ArchiveFile(series.archive, path, file_size(series.archive, path), ""), interned)
+        by_path[path] = {header.frame or 0: header for header in found if isinstance(header, SliceHeader)}
+    frames = series.frames or (0,) * len(series.files)
+    try:
+        return [by_path[path][frame] for path, frame in zip(series.files, frames, strict=True)]
+    except KeyError:
+        raise NotEvaluable(Reason.UNREADABLE, "a file of the series can no longer be read as an image") from None
+
+
+def _stack_slices(
+    ordered: list[SliceHeader], grid: SliceGrid, settings: ReadingSettings
+) -> tuple[Shaped[np.ndarray, "z y x"], tuple[int, ...], int]:
+    """Decode every slice into its place.
+
+    Also name the slices that hold one value only, between others that do not, and count the padding.
+    """
+    hu: np.ndarray | None = None
+    flat: list[int] = []
+    padded = 0
+    for index, (image, n_padding) in zip(grid.index, decode_slices(ordered, settings.air_below_hu), strict=True):
+        if hu is None:  # allocated after the first slice has shown that the header tells the truth
+            hu = np.full((grid.n_slices, *image.shape), AIR_HU, np.int16)
+        low, high = image.min(), image.max()
+        if hu.dtype == np.int16 and (image.dtype.kind == "f" or low < -(2**15) or high >= 2**15):
+            hu = hu.astype(np.float32)
+        hu[index] = image
+        padded += n_padding
+        if low == high:
+            flat.append(index)
+    if hu is None:
+        raise NotEvaluable(Reason.TOO_FEW_SLICES, "no slices")
+    return hu, _inner(flat, grid), padded
+
+
+def _inner(flat: Iterable[int], grid: SliceGrid) -> tuple[int, ...]:
+    """Of slices of one value, those with an image on both sides; at the ends of a scan they are its margin."""
+    flat = set(flat)
+    images = [index for index in grid.index if index not in flat]
+    return tuple(sorted(i for i in flat if images and images[0] < i < images[-1]))
+
+
+def fill_slices(hu: Shaped[np.ndarray, "z y x"], absent: Iterable[int], settings: ReadingSettings) -> tuple[int, ...]:
+    """Fill single absent slices with the mean of their neighbours, in place (case R3).
+
+    Raises
+    ------
+    NotEvaluable
+        MISSING_SLICES where two in a row, or too many, are absent.
+    """
+    absent = tuple(sorted(absent))
+    may_fill = max(1, int(settings.max_filled_fraction * len(hu)))
+    in_a_row = any(b - a <= settings.max_filled_gap_slices for a, b in pairwise(absent))
+    if len(absent) > may_fill or in_a_row:
+        detail = f"{len(absent)} of {len(hu)} slices are missing or blank; {may_fill} single ones may be filled in"
+        raise NotEvaluable(Reason.MISSING_SLICES, detail)
+    for index in absent:
+        mean = (hu[index - 1].astype(np.float32) + hu[index + 1]) / 2.0
+        hu[index] = np.rint(mean) if hu.dtype == np.int16 else mean
+    return absent
+
+
+# -- volume files -------------------------------------------------------------------------------------------------
+
+
+def _read_file(series: Series, settings: ReadingSettings) -> Volume:
+    grid, hu = read_volume_file(series.archive, series.path, series.file_format, settings)
+    padded = 0
+    for plane in hu:  # plane by plane: no second copy of the volume
+        mask = plane < settings.air_below_hu
+        plane[mask] = AIR_HU
+        padded += int(mask.sum())
+    refuse_odd_values(hu, padded, trusted=False)
+    source = local_path(series.archive, series.path)
+    return Volume(hu, grid.patient_from_voxel, series.repairs, source=source)

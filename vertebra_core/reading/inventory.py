@@ -1,0 +1,264 @@
+"""What an archive holds: a row for every series met, and a count of everything else."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.reading.attributes import CAPTURE_CLASSES, NO_IMAGE_MODALITIES, StudyAttributes
+from vertebra_core.reading.files import ArchiveFile, LeftAlone
+from vertebra_core.reading.grid import SliceGrid, directions, head_foot_extent, plane_of, slice_grid
+from vertebra_core.reading.headers import ObjectHeader, Progress, SliceHeader, VolumeHeader, scan_headers, silent
+from vertebra_core.reading.series import Series
+from vertebra_core.reading.stacks import Stack, is_localizer, split_stacks
+from vertebra_core.reading.volume_files import VolumeGrid, volume_grid
+from vertebra_core.settings import ReadingSettings
+
+PAGE_WORDS = {"SCREEN SAVE", "DOSE_INFO", "PATIENT_INFO", "RESULTS", "DOSE", "SCREEN_CAPTURE", "SUMMARY", "PROTOCOL"}
+"""ImageType values of pages of text stored as images."""
+HOUNSFIELD_TYPES = {"", "HU", "US", "UNSPECIFIED"}
+"""RescaleType values under which pixels may be Hounsfield units (PS3.3 C.11.1.1.2); others are iodine, Z and so on."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything met in the archives.
+
+    Parameters
+    ----------
+    series : tuple of Series
+        One per stack and per object series, measured or not, in a stable order.
+    left_alone : dict of Reason to int
+        Files and links that belong to no series, counted by reason.
+    files_seen : int
+        The files of all series (`Series.n_files`) and all that was left alone.
+    """
+
+    series: tuple[Series, ...]
+    left_alone: Mapping[Reason, int] = field(default_factory=dict)
+    files_seen: int = 0
+
+
+def find_series(archives: Sequence[Path | str], settings: ReadingSettings, on_progress: Progress = silent) -> Inventory:
+    """Find every series below the archives and decide from the headers which can be measured.
+
+    Raises
+    ------
+    WrongUse
+        An archive that does not exist. An empty one has no series.
+    """
+    images: dict[tuple[str, str, str], list[SliceHeader]] = defaultdict(list)
+    objects: dict[tuple[str, str, str, str], list[ObjectHeader]] = defaultdict(list)
+    rows: list[Series] = []
+    left_alone: Counter[Reason] = Counter()
+    files_seen = 0
+    for header in scan_headers(archives, on_progress):
+        match header:
+            case LeftAlone():
+                left_alone[header.reason] += 1
+            case VolumeHeader():
+                rows.append(volume_series(header, settings))
+            case ObjectHeader(study=study):
+                objects[study.patient_id, study.study_uid, study.series_uid, study.sop_class_uid].append(header)
+            case SliceHeader(study=study):
+                images[study.patient_id, study.study_uid, study.series_uid].append(header)
+    for slices in images.values():
+        rows += image_series(slices, settings)
+    rows += [object_series(members) for members in objects.values()]
+    files_seen = sum(series.n_files for series in rows) + sum(left_alone.values())
+    rows.sort(key=lambda series: (series.archive, series.path, series.study_uid, series.series_uid, series.stack))
+    return Inventory(tuple(rows), dict(left_alone), files_seen)
+
+
+# -- images -------------------------------------------------------------------------------------------------------
+
+
+def image_series(slices: Sequence[SliceHeader], settings: ReadingSettings) -> list[Series]:
+    """Make a row for each stack of one DICOM series."""
+    accounted: set[ArchiveFile] = set()
+    rows = []
+    for number, stack in enumerate(split_stacks(slices)):
+        files = {header.file for header in (*stack.slices, *stack.duplicates)} - accounted
+        accounted |= files
+        rows.append(_stack_series(stack, number, len(files), settings))
+    return rows
+
+
+def _stack_series(stack: Stack, number: int, n_files: int, settings: ReadingSettings) -> Series:
+    first = stack.slices[0]
+    grid, decision, detail = judge_stack(stack, settings)
+    ordered = [stack.slices[i] for i in grid.order] if grid else list(stack.slices)
+    axes = directions(first)
+    repairs = (f"duplicates_dropped:{len(stack.duplicates)}",) if stack.duplicates else ()
+    return Series(
+        **_shared(first.study, [header.file for header in ordered]),
+        stack=number,
+        n_slices=len(ordered),
+        slice_thickness_mm=first.slice_thickness,
+        slice_spacing_mm=float(grid.spacing[2]) if grid else None,
+        pixel_spacing_mm=min(first.pixel_spacing) if first.pixel_spacing else None,
+        extent_mm=grid.head_foot_extent(first.study.rows or 1, first.study.columns or 1) if grid else None,
+        input_digest=input_digest((*stack.slices, *stack.duplicates)),
+        decision=decision,
+        decision_detail=detail,
+        orientation=plane_of(axes[2]) if axes else None,
+        repairs=repairs,
+        n_files=n_files,
+        frames=tuple(header.frame or 0 for header in ordered) if first.frame is not None else (),
+    )
+
+
+def judge_stack(stack: Stack, settings: ReadingSettings) -> tuple[SliceGrid | None, Reason | None, str]:
+    """Say from the headers whether a stack can be measured: its grid, or the reason why not and a detail."""
+    reason = _kind_of_image(stack.slices[0])
+    if reason:
+        return None, reason, ""
+    if stack.collides:
+        return None, Reason.AMBIGUOUS_STACK, f"among {len(stack.slices)} slices some share a position"
+    try:
+        grid = slice_grid(stack.slices, settings)
+    except NotEvaluable as refusal:
+        return None, refusal.reason, refusal.detail
+    study = stack.slices[0].study
+    if (study.rows or 0) * (study.columns or 0) * grid.n_slices > settings.max_voxels:
+        return grid, Reason.TOO_LARGE, f"{study.rows} x {study.columns} x {grid.n_slices} voxels"
+    short = sum(not header.complete for header in stack.slices)
+    if short:
+        return grid, Reason.PIXELS_DAMAGED, f"{short} of {len(stack.slices)} files are shorter than their header says"
+    if study.rescale_type not in HOUNSFIELD_TYPES or study.bits_stored <= 8:
+        return grid, Reason.NOT_HOUNSFIELD, f"{study.bits_stored} bits stored; rescale to Hounsfield units expected"
+    return grid, None, ""
+
+
+def _kind_of_image(header: SliceHeader) -> Reason | None:
+    """Recognise what is stored as CT but is no slice of a CT volume."""
+    study = header.study
+    if is_localizer(header):
+        return Reason.LOCALIZER
+    no_place = header.position is None or header.orientation is None
+    page = study.sop_class_uid in CAPTURE_CLASSES and no_place
+    if page or study.samples_per_pixel > 1 or not PAGE_WORDS.isdisjoint(study.image_type):
+        return Reason.REPORT_PAGE
+    return None
+
+
+# -- everything else ----------------------------------------------------------------------------------------------
+
+
+def object_series(members: Sequence[ObjectHeader]) -> Series:
+    """Make the row of DICOM objects that are no CT image."""
+    study = members[0].study
+    has_pixels = study.rows is not None and study.modality not in NO_IMAGE_MODALITIES
+    return Series(
+        **_shared(study, [member.file for member in members]),
+        stack=0,
+        n_slices=len(members),
+        slice_thickness_mm=None,
+        slice_spacing_mm=None,
+        pixel_spacing_mm=None,
+        extent_mm=None,
+        input_digest=_digest(f"{member.file.path} {member.file.version}" for member in members),
+        decision=Reason.OTHER_MODALITY if has_pixels else Reason.NOT_AN_IMAGE,
+        n_files=len(members),
+    )
+
+
+def volume_series(header: VolumeHeader, settings: ReadingSettings) -> Series:
+    """Make the row of a NIfTI, NRRD or MetaImage file, which is a study of its own."""
+    file = header.file
+    grid: VolumeGrid | None = None
+    decision, detail = None, ""
+    try:
+        grid = volume_grid(file.archive, file.path, header.file_format, settings)
+    except NotEvaluable as refusal:
+        decision, detail = refusal.reason, refusal.detail
+    spacing = grid.spacing if grid else None
+    return Series(
+        patient_id="",
+        patient_id_issuer="",
+        study_uid=file.path,
+        series_uid=file.path,
+        stack=0,
+        archive=file.archive,
+        path=file.path,
+        files=(file.path,),
+        file_format=header.file_format,
+        modality=None,
+        sop_class_uid=None,
+        transfer_syntax_uid=None,
+        image_type=(),
+        manufacturer=None,
+        scanner_model=None,
+        kernel=None,
+        contrast=None,
+        rows=grid.shape_xyz[1] if grid else None,
+        columns=grid.shape_xyz[0] if grid else None,
+        n_slices=grid.shape_xyz[2] if grid else 0,
+        slice_thickness_mm=None,
+        slice_spacing_mm=float(spacing[2]) if spacing is not None else None,
+        pixel_spacing_mm=float(spacing[:2].min()) if spacing is not None else None,
+        extent_mm=head_foot_extent(grid.patient_from_voxel, grid.shape_xyz) if grid else None,
+        age_years=None,
+        sex=None,
+        study_date=None,
+        input_digest=_digest([f"{file.path} {file.version}"]),
+        decision=decision,
+        decision_detail=detail,
+        orientation=plane_of(grid.patient_from_voxel[:3, 2]) if grid else None,
+        n_files=1,
+    )
+
+
+def _shared(study: StudyAttributes, files: Sequence[ArchiveFile]) -> dict:
+    """The columns that a DICOM series takes over from its headers."""
+    archive = min(file.archive for file in files)
+    paths = tuple(file.path if file.archive == archive else f"{file.archive}/{file.path}" for file in files)
+    return {
+        "patient_id": study.patient_id,
+        "patient_id_issuer": study.patient_id_issuer,
+        "study_uid": study.study_uid,
+        "series_uid": study.series_uid,
+        "archive": archive,
+        "path": common_folder(paths),
+        "files": paths,
+        "file_format": "dicom",
+        "modality": study.modality or None,
+        "sop_class_uid": study.sop_class_uid or None,
+        "transfer_syntax_uid": study.transfer_syntax_uid or None,
+        "image_type": study.image_type,
+        "manufacturer": study.manufacturer,
+        "scanner_model": study.scanner_model,
+        "kernel": study.kernel,
+        "contrast": study.contrast,
+        "rows": study.rows,
+        "columns": study.columns,
+        "age_years": study.age_years,
+        "sex": study.sex,
+        "study_date": study.study_date,
+    }
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The deepest folder that holds all paths; "" for the archive itself.
+
+    Examples
+    --------
+    >>> common_folder(["a/b/1.dcm", "a/c/2.dcm"]), common_folder(["1.dcm"])
+    ('a', '')
+    """
+    first, last = min(paths).split("/")[:-1], max(paths).split("/")[:-1]
+    depth = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return "/".join(first[:depth])
+
+
+def input_digest(slices: Iterable[SliceHeader]) -> str:
+    """Digest of a stack: changes when a slice comes, goes or is rewritten, not when a file is renamed."""
+    return _digest(
+        f"{header.sop_instance_uid or header.file.path} {header.frame} {header.file.version}" for header in slices
+    )
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]

@@ -1,0 +1,132 @@
+"""One slice: decoding, padding and rescale to Hounsfield units."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import iter_pixels
+from scipy.ndimage import label
+
+from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.reading.attributes import number
+from vertebra_core.reading.files import open_file
+from vertebra_core.reading.headers import SliceHeader
+from vertebra_core.volume import AIR_HU
+
+TISSUE_ABOVE_HU = -900.0
+"""A padding value above this could be tissue: then only what touches the border of the image is padding."""
+
+
+Slice = tuple[Shaped[np.ndarray, "y x"], int]
+"""HU of a slice (int32, or float64 where the rescale is no whole number), and how many of its pixels are padding."""
+
+
+def decode_slices(slices: Sequence[SliceHeader], air_below_hu: float) -> Iterator[Slice]:
+    """Yield the slices in HU, padding already air. Slices of one file must follow each other.
+
+    Raises
+    ------
+    NotEvaluable
+        PIXELS_DAMAGED, DECODER_MISSING.
+    """
+    position = 0
+    while position < len(slices):
+        here = slices[position].file
+        until = position
+        while until < len(slices) and slices[until].file == here:
+            until += 1
+        yield from _decode_file(slices[position:until], position, air_below_hu)
+        position = until
+
+
+def _decode_file(slices: Sequence[SliceHeader], position: int, air_below_hu: float) -> Iterator[Slice]:
+    """Decode the given images of one file, each as soon as it is asked for."""
+    file, done = slices[0].file, 0
+    try:
+        with open_file(file.archive, file.path) as stream:
+            dataset = dcmread(stream, force=True)
+        _need_decoder(dataset)
+        frames = iter_pixels(dataset, indices=[header.frame or 0 for header in slices], raw=True)
+        for header in slices:
+            stored = next(frames)
+            if stored.shape != (header.study.rows, header.study.columns):
+                raise ValueError("decoded size differs from Rows and Columns")
+            yield to_hounsfield(stored, dataset, header.rescale, air_below_hu)
+            done += 1
+    except NotEvaluable:
+        raise
+    except MemoryError:
+        raise NotEvaluable(Reason.OUT_OF_MEMORY) from None
+    except Exception:  # decoders raise what they like, and their texts may hold paths
+        raise NotEvaluable(Reason.PIXELS_DAMAGED, f"slice {position + done + 1} cannot be decoded") from None
+
+
+def _need_decoder(dataset: Dataset) -> None:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_compressed or syntax.is_deflated:
+        return
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise NotEvaluable(Reason.DECODER_MISSING, f"no decoder for {syntax.name}")
+
+
+def to_hounsfield(
+    stored: Shaped[np.ndarray, "y x"], dataset: Dataset, rescale: tuple[float, float] | None, air_below_hu: float
+) -> Slice:
+    """Rescale one slice to HU and turn its padding into air."""
+    slope, intercept = rescale or (1.0, 0.0)
+    whole = float(slope).is_integer() and float(intercept).is_integer() and stored.dtype.kind in "iu"
+    if whole:
+        hu = stored.astype(np.int32) * int(slope) + int(intercept)
+    else:
+        hu = stored.astype(np.float64) * slope + intercept
+    mask = padding_mask(stored, hu, dataset, air_below_hu)
+    hu[mask] = AIR_HU
+    return hu, int(mask.sum())
+
+
+def padding_mask(
+    stored: Shaped[np.ndarray, "y x"], hu: Shaped[np.ndarray, "y x"], dataset: Dataset, air_below_hu: float
+) -> Bool[np.ndarray, "y x"]:
+    """Where a slice shows what the scanner did not measure (PS3.3 C.7.5.1.1.2, case R9).
+
+    By PixelPaddingValue and PixelPaddingRangeLimit; by values that no tissue has; and, where neither says so, by
+    the one value below air that fills all four corners.
+    """
+    mask = hu < air_below_hu
+    declared = _declared_padding(stored, dataset)
+    if declared is not None and declared.any():
+        mask |= declared if hu[declared].max() < TISSUE_ABOVE_HU else _touching_border(declared)
+    corners = hu[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if (corners == corners[0]).all() and air_below_hu <= corners[0] < AIR_HU:
+        mask |= hu == corners[0]
+    return mask
+
+
+def _declared_padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+    value, limit = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    low, high = sorted(_as_stored(bound, stored.dtype) for bound in (value, value if limit is None else limit))
+    return (stored >= low) & (stored <= high)
+
+
+def _as_stored(value: float, dtype: np.dtype) -> int:
+    """A padding value is written signed or unsigned at random: bring it into the range of the pixels."""
+    if dtype.kind not in "iu":
+        return int(value)
+    bounds, span = np.iinfo(dtype), 2 ** (8 * dtype.itemsize)
+    return (int(value) - int(bounds.min)) % span + int(bounds.min)
+
+
+def _touching_border(mask: np.ndarray) -> np.ndarray:
+    parts = np.zeros(mask.shape, np.int32)
+    label(mask, output=parts)
+    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    return np.isin(parts, border[border > 0])
