@@ -45,7 +45,7 @@ def genant_index(heights: Float[np.ndarray, "*k 3"]) -> Float[np.ndarray, "*k"]:
     >>> genant_index(np.array([[18.0, 25.0, 25.0], [0.0, 25.0, 25.0]])).tolist()
     [0.72, nan]
     """
-    usable = (heights > 0).all(-1) & np.isfinite(heights).all(-1)
+    usable = np.all((heights > 0) & np.isfinite(heights), axis=-1)
     safe = np.where(usable[..., None], heights, 1.0)
     return np.where(usable, safe.min(-1) / safe.max(-1), np.nan)
 

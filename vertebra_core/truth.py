@@ -52,14 +52,19 @@ def read_truth(path: Path) -> Truth:
         if (document.get("format"), document.get("frame"), document.get("unit")) != (FORMAT, "LPS", "mm"):
             raise WrongUse(f"{path}: expected format {FORMAT}, frame LPS and unit mm")
         vertebrae = document["vertebrae"]
-        points = np.array([v["keypoints"] for v in vertebrae], float).reshape(-1, 6, 3)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise WrongUse(f"{path}: not a {FORMAT} file ({error})") from error
-    if len(points) != len(vertebrae) or not np.isfinite(points).all():
+        points = [np.array(v["keypoints"], float) for v in vertebrae]
+        complete = [v.get("complete", True) for v in vertebrae]
+        levels = tuple(v.get("level") for v in vertebrae)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WrongUse(f"{path}: not a {FORMAT} file ({type(error).__name__}: {error})") from error
+    if not all(six.shape == (6, 3) and np.isfinite(six).all() for six in points):
         raise WrongUse(f"{path}: every vertebra needs six finite keypoints [x, y, z]")
-    complete = np.array([bool(v.get("complete", True)) for v in vertebrae], bool)
-    levels = tuple(v.get("level") for v in vertebrae)
-    return Truth(str(document.get("image", "")), str(document.get("reader", "")), points, complete, levels)
+    if not all(isinstance(whole, bool) for whole in complete):
+        raise WrongUse(f"{path}: complete must be true or false")
+    if not all(level is None or isinstance(level, str) for level in levels):
+        raise WrongUse(f"{path}: level must be a name such as T7, or null")
+    image, reader = str(document.get("image", "")), str(document.get("reader", ""))
+    return Truth(image, reader, np.array(points).reshape(-1, 6, 3), np.array(complete, bool), levels)
 
 
 def truth_document(truth: Truth) -> dict:
