@@ -36,6 +36,8 @@ class RunSettings:
     """Where the networks run; auto: CUDA if there is one."""
     pictures: bool = True
     """Draw a picture of every measured study."""
+    site: str | None = None
+    """Where the archive comes from, for the tables' column `site`."""
 
     def workers_here(self) -> int:
         """The number of workers on this machine."""

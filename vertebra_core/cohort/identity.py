@@ -11,7 +11,8 @@ an issuer they do when they share a PatientID that can be an identifier. It cann
 - when its studies contradict each other on sex or, by more than `BIRTH_YEAR_TOLERANCE`, on the year of birth.
 
 Otherwise each study is taken for a patient of its own: two patients merged would be a wrong count that nobody sees,
-one patient counted twice is a known upper bound. Names are never looked at.
+one patient counted twice is a known upper bound. Names are never looked at. A StudyInstanceUID under two PatientIDs is
+two studies.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ import os
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vertebra_core.cohort.commit import create, private_folder
@@ -56,28 +57,6 @@ class Pseudonyms:
         message = "\0".join([kind, *(f"{len(part)}:{part}" for part in parts)]).encode("utf-8", "surrogatepass")
         return kind + hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:KEY_HEX_DIGITS]
 
-    def study_key(self, series: Series) -> str:
-        return self.key("st", *self._unique(series, series.study_uid))
-
-    def series_key(self, series: Series) -> str:
-        return self.key("se", *self._unique(series, series.series_uid), str(series.stack))
-
-    def patient_key(self, series: Series, contradicted: frozenset[str] = frozenset()) -> str:
-        """The key of the patient, by the rule at the top of this module.
-
-        Parameters
-        ----------
-        contradicted : frozenset of str
-            From `contradicted_ids` of the same archives.
-        """
-        identifier = series.patient_id.strip()
-        issuer = series.patient_id_issuer.strip()
-        if issuer and identifier:
-            return self.key("pt", issuer, identifier)
-        if can_identify(identifier) and identifier not in contradicted:
-            return self.key("pt", "", identifier)
-        return self.key("pt", "study", *self._unique(series, series.study_uid))
-
     def archive_key(self, archive: str) -> str:
         return self.key("ar", os.path.realpath(archive))
 
@@ -85,10 +64,59 @@ class Pseudonyms:
         """Tells two secrets apart without giving either away."""
         return self.key("fp", "fingerprint")
 
-    def _unique(self, series: Series, identifier: str) -> tuple[str, ...]:
-        if UID.fullmatch(identifier):
-            return (identifier,)
-        return os.path.realpath(series.archive), identifier
+
+@dataclass(frozen=True)
+class SeriesKeys:
+    """The keys of series that were met together.
+
+    Parameters
+    ----------
+    pseudonyms : Pseudonyms
+    contradicted : frozenset of str
+        PatientIDs that are no identifiers, from `contradicted_ids`.
+    reused : frozenset of str
+        StudyInstanceUIDs that occur under several PatientIDs; such studies are told apart by both.
+    """
+
+    pseudonyms: Pseudonyms
+    contradicted: frozenset[str] = frozenset()
+    reused: frozenset[str] = frozenset()
+
+    def study_key(self, series: Series) -> str:
+        return self.pseudonyms.key("st", *self._study(series))
+
+    def series_key(self, series: Series) -> str:
+        own = () if UID.fullmatch(series.series_uid) else (os.path.realpath(series.archive),)
+        owner = (series.patient_id,) if series.study_uid in self.reused else ()
+        return self.pseudonyms.key("se", *own, series.series_uid, str(series.stack), *owner)
+
+    def patient_key(self, series: Series) -> str:
+        """The key of the patient, by the rule at the top of this module."""
+        identifier = series.patient_id.strip()
+        issuer = series.patient_id_issuer.strip()
+        if issuer and identifier:
+            return self.pseudonyms.key("pt", issuer, identifier)
+        if can_identify(identifier) and identifier not in self.contradicted:
+            return self.pseudonyms.key("pt", "", identifier)
+        return self.pseudonyms.key("pt", "study", *self._study(series))
+
+    def of(self, series: Series) -> dict[str, str]:
+        """All three keys, by the name of their column."""
+        return {
+            "series_key": self.series_key(series),
+            "study_key": self.study_key(series),
+            "patient_key": self.patient_key(series),
+        }
+
+    def _study(self, series: Series) -> tuple[str, ...]:
+        if not UID.fullmatch(series.study_uid):
+            return os.path.realpath(series.archive), series.study_uid
+        return (series.study_uid, series.patient_id) if series.study_uid in self.reused else (series.study_uid,)
+
+
+def keys_of(series: Sequence[Series], pseudonyms: Pseudonyms) -> SeriesKeys:
+    """Keys for series of the same archives, which may show that an identifier is none."""
+    return SeriesKeys(pseudonyms, contradicted_ids(series), reused_study_uids(series))
 
 
 def can_identify(patient_id: str) -> bool:
@@ -118,6 +146,14 @@ def contradicted_ids(series: Iterable[Series]) -> frozenset[str]:
     two_sexes = {identifier for identifier, seen in sexes.items() if len(seen) > 1}
     apart = {identifier for identifier, years in births.items() if max(years) - min(years) > BIRTH_YEAR_TOLERANCE}
     return frozenset(two_sexes | apart)
+
+
+def reused_study_uids(series: Iterable[Series]) -> frozenset[str]:
+    """StudyInstanceUIDs under which several PatientIDs were met."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for one in series:
+        owners[one.study_uid].add(one.patient_id.strip())
+    return frozenset(uid for uid, patients in owners.items() if len(patients) > 1)
 
 
 def open_pseudonyms(layout: Layout, given: str | None = None) -> Pseudonyms:

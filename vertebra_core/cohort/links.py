@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import parquet_bytes, private_folder, replace
-from vertebra_core.cohort.identity import Pseudonyms
+from vertebra_core.cohort.identity import SeriesKeys
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.reading.series import Series
 
@@ -25,17 +25,9 @@ COLUMNS = (
 SCHEMA = pa.schema([pa.field(name, pa.string()) for name in COLUMNS])
 
 
-def link_table(series: Iterable[Series], pseudonyms: Pseudonyms, contradicted: frozenset[str]) -> pa.Table:
+def link_table(series: Iterable[Series], keys: SeriesKeys) -> pa.Table:
     """One row per series: its keys and the identifiers they were made from."""
-    rows = [
-        {
-            "series_key": pseudonyms.series_key(one),
-            "study_key": pseudonyms.study_key(one),
-            "patient_key": pseudonyms.patient_key(one, contradicted),
-            **{name: getattr(one, name) for name in COLUMNS[3:]},
-        }
-        for one in series
-    ]
+    rows = [{**keys.of(one), **{name: getattr(one, name) for name in COLUMNS[3:]}} for one in series]
     return pa.table({name: [printable(row[name]) for row in rows] for name in COLUMNS}, schema=SCHEMA)
 
 

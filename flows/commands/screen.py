@@ -1,0 +1,79 @@
+"""``vertebra screen``."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def screen(
+    archives: Annotated[list[Path], Parameter(help="Folders with studies; never written to.")],
+    /,
+    *,
+    cohort: Annotated[Path, Parameter(help="Folder of the cohort; made if it is new.")],
+    profile: Annotated[str, Parameter(help="Settings: a name in deployments/profiles or a .toml file.")] = "local",
+    workers: Annotated[int | None, Parameter(help="Worker processes; 0: as many as fit.")] = None,
+    shard_size: Annotated[int | None, Parameter(help="Studies committed together; 0: automatic.")] = None,
+    deadline: Annotated[float | None, Parameter(help="Seconds a study may take.")] = None,
+    memory: Annotated[float | None, Parameter(help="GiB a study may take.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Where the networks run.")] = None,
+    site: Annotated[str | None, Parameter(help="Name of the archive for the tables' column `site`.")] = None,
+    set_: Annotated[list[str], Parameter(name="--set", help="Any setting: SECTION.KEY=VALUE.", negative="")] = [],  # noqa: B006
+    runner: Annotated[Literal["dask", "loop"], Parameter(help="loop: one study after the other.")] = "dask",
+    json_: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative="")] = False,
+) -> int:
+    """Screen archives into a cohort.
+
+    Every study ends as a row: measured, refused with a reason, or failed. Running the same command again does only
+    what is not done yet; after a crash it goes on where it was. A snapshot for analysts is published at the end.
+
+    Example: vertebra screen /archive/ct --cohort spines --workers 4
+    """
+    from flows.cli import DONE, DONE_WITH_FAILURES
+    from flows.screen import screen_archives
+    from flows.settings import assignments, load_settings
+
+    signal.signal(signal.SIGTERM, _stop)  # a supervisor's stop winds up like Ctrl-C
+    flags = {
+        "run.workers": workers,
+        "run.shard_size": shard_size,
+        "run.deadline_s": deadline,
+        "run.memory_gb": memory,
+        "run.device": device,
+        "run.site": site,
+        **assignments(set_),
+    }
+    settings = load_settings(profile, flags)
+    night = screen_archives(archives, cohort, settings, runner, say=lambda line: print(line, file=sys.stderr))
+    if json_:
+        document = {**asdict(night), "snapshot": str(night.snapshot.folder), "rows": night.snapshot.rows}
+        print(json.dumps(document, indent=1, default=str))
+    else:
+        print(summary(night, cohort))
+    return DONE_WITH_FAILURES if night.has_failures else DONE
+
+
+def summary(night, cohort: Path) -> str:
+    """The end of a run in a few lines."""
+    from flows.screen import listed
+
+    settled = night.settled
+    lines = [
+        f"studies   {settled.seen} seen = {settled.measured} measured + {settled.refused} refused + "
+        f"{settled.failed} failed" + (f" + {settled.left} left for the next run" if settled.left else ""),
+        "this run  " + (listed("", settled.new) or "nothing was due"),
+    ]
+    lines += [f"failure   {study} {reason}" for study, reason in settled.failures]
+    if unreadable := night.left_alone.get("unreadable"):
+        lines.append(f"failure   {unreadable} files or folders could not be read")
+    state = "published" if night.snapshot.is_new else "unchanged"
+    lines.append(f"snapshot  {night.snapshot.folder} ({state}; {night.snapshot.rows['vertebrae']} vertebrae)")
+    return "\n".join([*lines, f"next      vertebra tables {cohort}"])
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

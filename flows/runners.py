@@ -1,0 +1,81 @@
+"""Two ways to run the same shards: a plain loop, and Prefect tasks on a local Dask cluster."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import dask
+import distributed
+from prefect import flow
+from prefect.context import FlowRunContext
+from prefect_dask import DaskTaskRunner
+
+from flows.server import prefect_api
+from tasks.sandbox import Sandbox
+from tasks.screen import run_shard, screen_shard
+from tasks.settings import RunSettings
+from vertebra_core.cohort.layout import Layout
+
+DASK_CONFIGURATION = {
+    "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
+    "distributed.deploy.lost-worker-timeout": "300s",  # the 15 s default closes all workers of a busy machine
+    "distributed.admin.large-graph-warning-threshold": "100MB",
+}
+WORKER_MEMORY = "4GiB"
+"""Of the Dask worker itself, which holds rows; studies are held by its sandbox, which has a limit of its own."""
+MOST_REQUEUES = 3
+"""A shard lost with its worker is queued again; Dask itself has tried four times before it says so."""
+
+
+def run_in_a_loop(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
+    """Screen the shards one after the other in this process: the plain reference of the Dask run."""
+    with Sandbox(settings) as sandbox:
+        for shard in shards:
+            run_shard(layout, run, shard, sandbox)
+
+
+def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
+    """Screen the shards as tasks of a Prefect flow on worker processes of this machine."""
+    workers = min(settings.workers_here(), len(shards))
+    with prefect_api(layout.root), dask.config.set(DASK_CONFIGURATION):
+        cluster = {
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "processes": True,
+            "memory_limit": WORKER_MEMORY,
+            "dashboard_address": "127.0.0.1:0",
+            "silence_logs": 50,
+        }
+        screen_shards.with_options(task_runner=DaskTaskRunner(cluster_kwargs=cluster))(
+            str(layout.root.resolve()), run, list(shards), workers
+        )
+
+
+@flow(name="screen-shards", persist_result=False, validate_parameters=False)
+def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> None:
+    """Fan out with a window of one shard per worker; what is committed is told by the ledger, not by this flow.
+
+    A wider window would let a dying worker take innocent shards with it. Futures are dropped when they are read:
+    a held result that is lost with its worker would be computed again.
+    """
+    context = FlowRunContext.get()
+    assert context is not None
+    loop = context.task_runner.client.loop  # type: ignore[attr-defined]
+    waiting = deque((shard, 0) for shard in shards)
+    finished = distributed.as_completed(loop=loop)
+    running = {}
+
+    def submit_next() -> None:
+        shard, tries = waiting.popleft()
+        future = screen_shard.submit(cohort, run, shard)
+        running[future.wrapped_future.key] = future, shard, tries
+        finished.add(future.wrapped_future)
+
+    for _ in range(min(workers, len(waiting))):
+        submit_next()
+    for done in finished:
+        future, shard, tries = running.pop(done.key)
+        if done.status == "error" and tries < MOST_REQUEUES:
+            waiting.append((shard, tries + 1))
+        del future, done
+        if waiting:
+            submit_next()

@@ -1,0 +1,247 @@
+"""The night, from top to bottom: stock-taking, plan, shards, the count, the snapshot.
+
+Everything a run does stands in `screen_archives`; the steps live in `tasks`, the science in `vertebra_core`. Nothing
+is started for nothing: the Prefect server and the Dask cluster come up only when there are shards to run.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import threading
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from prefect import flow
+
+from flows.progress import watched
+from flows.runners import run_in_a_loop, run_on_dask
+from flows.settings import InForce, load_settings
+from tasks.clock import now, seconds_since_epoch
+from tasks.inventory import Stock, record_inventory, take_inventory
+from tasks.log import log_event
+from tasks.method import SHIPPED, choose_device, load_method
+from tasks.plan import Plan, order_studies, plan_shards, write_shard
+from tasks.publish import Settled, commit_refused, publish_snapshot, settle
+from tasks.screen import STUDY_DONE
+from tasks.settings import RunSettings
+from vertebra_core.cohort.commit import create, replace
+from vertebra_core.cohort.identity import Pseudonyms, keys_of, open_pseudonyms
+from vertebra_core.cohort.layout import FORMAT, Layout, run_name
+from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
+from vertebra_core.cohort.lock import RENEW_SECONDS, release_lock, renew_lock, take_lock, this_process
+from vertebra_core.cohort.snapshot import Snapshot
+from vertebra_core.errors import Reason, VertebraError, WrongUse
+from vertebra_core.tables.schema import SCHEMA_VERSION
+
+RUNNERS: dict[str, Callable[[Layout, str, Sequence[str], RunSettings], None]] = {
+    "dask": run_on_dask,
+    "loop": run_in_a_loop,
+}
+"""How shards are run; the tables are the same."""
+SECRET_VARIABLE = "VERTEBRA_PSEUDONYM_SECRET"
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a run did.
+
+    Parameters
+    ----------
+    due : int
+        Studies that had no result of this input, method and settings yet.
+    measured_now : int
+        Of these, sent to a worker.
+    left_alone : dict
+        Files and folders that belong to no series, by reason.
+    """
+
+    run: str
+    files_seen: int
+    series_seen: int
+    due: int
+    measured_now: int
+    settled: Settled
+    left_alone: dict[str, int]
+    snapshot: Snapshot
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether something this run tried failed: a study, a shard, or reading a file or folder."""
+        unreadable = self.left_alone.get(Reason.UNREADABLE.code, 0)
+        return bool(self.settled.failures or self.settled.left or unreadable)
+
+
+def screen_archives(
+    archives: Sequence[str | Path],
+    cohort: str | Path,
+    settings: InForce,
+    runner: str = "dask",
+    method: str = SHIPPED,
+    say: Callable[[str], None] = print,
+) -> Night:
+    """Screen archives into a cohort; going on where an earlier run stopped.
+
+    Parameters
+    ----------
+    runner : str
+        "dask": a Prefect flow on local worker processes. "loop": one study after the other, nothing else started.
+    method : str
+        Import path of what is done to a volume (`tasks.method`).
+    say : callable
+        Hears what a person may want to know, a line at a time.
+    """
+    layout = Layout(Path(cohort))
+    roots = check_places([Path(archive) for archive in archives], layout.root)
+    run = run_name(now(), secrets.token_hex(2))
+    with holding_cohort(layout, run, say):
+        pseudonyms = open_cohort(layout)
+        identity = identify_method(method, settings)
+
+        stock = take_stock(roots, settings, say)
+        keys = keys_of(stock.series, pseudonyms)
+        record_inventory(layout, stock, keys, settings.run.site)
+        done = done_inputs(committed(layout), identity)
+        orders = order_studies(stock.series, keys)
+        plan = plan_shards(run, orders, done, method, identity, settings.method, settings.run)
+        say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure")
+        commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
+        run_shards(layout, plan, RUNNERS[runner], settings.run)
+        settled = settle(layout, plan, identity)
+        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled)
+
+        left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
+        counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure
+        night = Night(run, *counts, settled, left_alone, snapshot)
+        close_run(layout, night)
+    return night
+
+
+@flow(name="screen", persist_result=False)
+def screen(archives: list[str], cohort: str, profile: str = "local") -> dict:
+    """A scheduled night (`prefect.yaml`): the same as ``vertebra screen``, its shards as a flow within this one."""
+    night = screen_archives(archives, cohort, load_settings(profile))
+    return {"run": night.run, **asdict(night.settled)}
+
+
+def check_places(archives: Sequence[Path], cohort: Path) -> list[Path]:
+    """Refuse a cohort inside an archive: inputs are never written to, and pictures are no studies."""
+    if not archives:
+        raise WrongUse("which archive? give at least one folder")
+    for archive in archives:
+        if not archive.exists():
+            raise WrongUse(f"no such archive: {archive}")
+        if cohort.resolve().is_relative_to(archive.resolve()):
+            raise WrongUse(f"the cohort {cohort} may not lie inside the archive {archive}")
+    if cohort.exists() and not cohort.is_dir():
+        raise WrongUse(f"{cohort} is not a folder")
+    return list(archives)
+
+
+@contextmanager
+def holding_cohort(layout: Layout, run: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the cohort's lock while the block runs, renewing it, and leave a record of the run."""
+    dead = take_lock(layout, run, seconds_since_epoch())
+    if dead:
+        say(f"taking over from a run that died (process {dead.pid} on {dead.host})")
+    shutil.rmtree(layout.private / "plans", ignore_errors=True)  # of runs that were killed
+    ended = threading.Event()
+
+    def renew() -> None:
+        try:
+            while not ended.wait(RENEW_SECONDS):
+                renew_lock(layout, run, seconds_since_epoch())
+        except VertebraError as error:  # this machine stood still for longer than the lease
+            say(str(error))
+            interrupt_main()
+
+    record = {"run": run, "started": now(), "owner": asdict(this_process())}
+    create(layout.run_record(run), json.dumps(record, indent=1).encode())
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        shutil.rmtree(layout.plans(run), ignore_errors=True)
+        release_lock(layout)
+
+
+def open_cohort(layout: Layout) -> Pseudonyms:
+    """The pseudonyms of a cohort, which is made if it is new.
+
+    Raises
+    ------
+    WrongUse
+        The cohort was made with another secret or by an incompatible version.
+    """
+    pseudonyms = open_pseudonyms(layout, os.environ.get(SECRET_VARIABLE))
+    description = {"format": FORMAT, "made": now(), "secret_fingerprint": pseudonyms.fingerprint()}
+    create(layout.description, json.dumps(description, indent=1).encode())
+    found = json.loads(layout.description.read_text())
+    if found["format"] != FORMAT:
+        raise WrongUse(f"{layout.root}: format {found['format']}, this version knows {FORMAT}")
+    if found["secret_fingerprint"] != pseudonyms.fingerprint():
+        raise WrongUse(f"{layout.root} was made with another pseudonym secret ({SECRET_VARIABLE}): keys would differ")
+    return pseudonyms
+
+
+def identify_method(method: str, settings: InForce) -> MethodIdentity:
+    """What the results of this run will depend on besides their input."""
+    choose_device(settings.run.device)
+    return MethodIdentity(load_method(method, "cpu").digest, settings.method.digest(), SCHEMA_VERSION)
+
+
+def take_stock(archives: Sequence[Path], settings: InForce, say: Callable[[str], None]) -> Stock:
+    """Read all headers and say what was met."""
+    stock = take_inventory(archives, settings.method.reading)
+    say(f"{stock.files_seen} files, {len(stock.series)} series" + listed("; left alone: ", stock.left_alone))
+    return stock
+
+
+def run_shards(
+    layout: Layout, plan: Plan, runner: Callable[[Layout, str, Sequence[str], RunSettings], None], run: RunSettings
+) -> None:
+    """Hand the shards to the runner and show how far it is."""
+    if not plan.shards:
+        return
+    for shard in plan.shards:
+        write_shard(layout, shard)
+    with watched("studies", plan.n_to_measure, lambda: studies_done(layout, plan.run)):
+        runner(layout, plan.run, [shard.name for shard in plan.shards], run)
+
+
+def studies_done(layout: Layout, run: str) -> int:
+    """How many studies the workers have logged as done; one that was done twice counts once."""
+    events = (json.loads(line) for log in layout.logs(run).glob("shard-*.jsonl") for line in _whole_lines(log))
+    return len({event["study_key"] for event in events if event["event"] == STUDY_DONE})
+
+
+def _whole_lines(log: Path) -> list[str]:
+    text = log.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def close_run(layout: Layout, night: Night) -> None:
+    """Say in the run's record and log how it ended."""
+    record = json.loads(layout.run_record(night.run).read_text())
+    summary = {**asdict(night.settled), "due": night.due, "snapshot": night.snapshot.identifier}
+    ended = {**record, "ended": now(), "left_alone": night.left_alone, **summary}
+    replace(layout.run_record(night.run), json.dumps(ended, indent=1).encode())
+    log_event(layout.logs(night.run) / "run.jsonl", "run_ended", **summary)
+
+
+def listed(head: str, counts: dict) -> str:
+    """Counts by reason as text; nothing if there are none.
+
+    Examples
+    --------
+    >>> listed(", refused: ", {Reason.LOCALIZER: 2})
+    ', refused: 2 localizer'
+    """
+    names = [f"{count} {getattr(reason, 'code', reason)}" for reason, count in counts.items()]
+    return head + ", ".join(names) if names else ""

@@ -1,0 +1,157 @@
+"""The plan of a run is data: which studies are due, in which shards; printable without running anything."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from tasks.settings import RunSettings
+from vertebra_core.cohort.commit import private_folder, replace
+from vertebra_core.cohort.identity import SeriesKeys
+from vertebra_core.cohort.layout import Layout
+from vertebra_core.cohort.ledger import MethodIdentity
+from vertebra_core.errors import Reason
+from vertebra_core.reading.series import Series
+from vertebra_core.settings import Settings
+
+REFUSED_PER_SHARD = 5000
+"""Studies without a series to measure are rows and nothing else: thousands fit in one committed file."""
+
+NOT_CT = {
+    Reason.NOT_AN_IMAGE,
+    Reason.OTHER_MODALITY,
+    Reason.LOCALIZER,
+    Reason.REPORT_PAGE,
+    Reason.NOT_A_VOLUME,
+    Reason.NOT_DICOM,
+}
+"""Decisions that say least about why a study was not measured: any other series of the study speaks first."""
+
+
+@dataclass(frozen=True)
+class StudyOrder:
+    """One study that is due, and the series that stands for it.
+
+    Parameters
+    ----------
+    input_digest : str
+        Of the series to be measured; of all series of a study in which none can be.
+    """
+
+    study_key: str
+    patient_key: str
+    series_key: str
+    input_digest: str
+    series: Series
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Studies that are measured by one worker and committed together, with all a worker needs to know."""
+
+    run: str
+    name: str
+    studies: tuple[StudyOrder, ...]
+    method: str
+    identity: MethodIdentity
+    settings: Settings
+    run_settings: RunSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Parameters
+    ----------
+    current : dict
+        Study key -> input digest of every study in the archives, due or done.
+    refused : tuple of StudyOrder
+        Due studies without a series that can be measured: they end as rows, without a worker.
+    shards : tuple of Shard
+    """
+
+    run: str
+    current: dict[str, str]
+    refused: tuple[StudyOrder, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def n_to_measure(self) -> int:
+        return sum(len(shard.studies) for shard in self.shards)
+
+    @property
+    def n_due(self) -> int:
+        return len(self.refused) + self.n_to_measure
+
+
+def order_studies(series: Sequence[Series], keys: SeriesKeys) -> list[StudyOrder]:
+    """One order per study met, in order of the archive, whether it can be measured or not."""
+    studies: dict[str, list[Series]] = defaultdict(list)
+    for one in series:
+        studies[keys.study_key(one)].append(one)
+    orders = []
+    for study_key, members in studies.items():
+        chosen = spokesman(members)
+        digest = chosen.input_digest if chosen.decision is None else _digest_of_all(members)
+        patient_key, series_key = keys.patient_key(chosen), keys.series_key(chosen)
+        orders.append(StudyOrder(study_key, patient_key, series_key, digest, chosen))
+    return orders
+
+
+def spokesman(members: Sequence[Series]) -> Series:
+    """The series of a study that is measured; where there is none, the one that says most about why."""
+
+    def rank(one: Series) -> tuple:
+        return one.decision is None, one.decision not in NOT_CT, one.n_slices, one.series_uid, one.stack
+
+    return max(members, key=rank)
+
+
+def plan_shards(
+    run: str,
+    orders: Iterable[StudyOrder],
+    done: set[tuple[str, str]],
+    method: str,
+    identity: MethodIdentity,
+    settings: Settings,
+    run_settings: RunSettings,
+) -> Plan:
+    """Leave out what is done and cut the rest into shards.
+
+    Parameters
+    ----------
+    done : set of (study key, input digest)
+        From `vertebra_core.cohort.ledger.done_inputs`.
+    """
+    orders = list(orders)
+    due = [order for order in orders if (order.study_key, order.input_digest) not in done]
+    refused = tuple(order for order in due if order.series.decision is not None)
+    measured = [order for order in due if order.series.decision is None]
+    size = run_settings.studies_per_shard(len(measured))
+    shards = tuple(
+        Shard(run, f"{number:05d}", tuple(measured[start : start + size]), method, identity, settings, run_settings)
+        for number, start in enumerate(range(0, len(measured), size))
+    )
+    return Plan(run, {order.study_key: order.input_digest for order in orders}, refused, shards)
+
+
+def write_shard(layout: Layout, shard: Shard) -> Path:
+    """Put a shard where its worker finds it: the plan names patients, so it is private, and only its name travels."""
+    private_folder(layout.private)
+    path = layout.plan(shard.run, shard.name)
+    replace(path, TypeAdapter(Shard).dump_json(shard), mode=0o600)
+    return path
+
+
+def read_shard(layout: Layout, run: str, name: str) -> Shard:
+    """What `write_shard` wrote."""
+    return TypeAdapter(Shard).validate_json(layout.plan(run, name).read_bytes())
+
+
+def _digest_of_all(members: Sequence[Series]) -> str:
+    lines = sorted(f"{one.series_uid}/{one.stack}:{one.input_digest}" for one in members)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]

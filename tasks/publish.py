@@ -1,0 +1,132 @@
+"""The end of a run: rows of refused studies, the count that must add up, and the snapshot."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+from tasks.clock import now
+from tasks.plan import REFUSED_PER_SHARD, Plan, Shard, StudyOrder
+from tasks.screen import RESULT_TABLES
+from tasks.settings import RunSettings
+from tasks.study import ended, rows_of
+from vertebra_core.cohort.layout import Layout
+from vertebra_core.cohort.ledger import MethodIdentity, commit_shard, committed
+from vertebra_core.cohort.snapshot import Snapshot, choose, publish
+from vertebra_core.errors import CouldNotRun, Reason
+from vertebra_core.settings import Settings
+from vertebra_core.tables.outcome import Status
+from vertebra_core.tables.patients import INDEX_RULE
+from vertebra_core.tables.rows import Row, to_arrow
+
+FETCH_AGAIN = {
+    Reason.UNREADABLE,
+    Reason.PIXELS_DAMAGED,
+    Reason.MISSING_SLICES,
+    Reason.DECODER_MISSING,
+}
+"""Refusals that somebody can mend: counted as failures of a run, unlike a head, an MR or a localizer."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How the studies of the archives stand after a run; ``seen = measured + refused + failed + left``.
+
+    Parameters
+    ----------
+    new : dict
+        Studies by reason code ("ok" for none) that ended in this run.
+    failures : tuple of (study key, reason code)
+        Of this run: failed, or refused for something that can be mended.
+    left : int
+        Studies that are still due: their shards were not committed.
+    """
+
+    seen: int
+    measured: int
+    refused: int
+    failed: int
+    left: int
+    reasons: dict[str, int]
+    new: dict[str, int]
+    failures: tuple[tuple[str, str], ...]
+
+
+def commit_refused(
+    layout: Layout,
+    run: str,
+    refused: Sequence[StudyOrder],
+    method: str,
+    identity: MethodIdentity,
+    settings: Settings,
+    run_settings: RunSettings,
+) -> None:
+    """Studies of which no series can be measured end as rows; no worker is needed for that."""
+    for number, start in enumerate(range(0, len(refused), REFUSED_PER_SHARD)):
+        orders = tuple(refused[start : start + REFUSED_PER_SHARD])
+        shard = Shard(run, f"refused-{number:05d}", orders, method, identity, settings, run_settings)
+        rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
+        for order in orders:
+            reason = order.series.decision or Reason.FAILED
+            outcome = ended(order, shard, Status.NOT_EVALUABLE, reason, order.series.decision_detail)
+            for table, more in rows_of(outcome, shard).items():
+                rows[table] += more
+        commit_shard(layout, run, shard.name, {table: to_arrow(table, rows[table]) for table in RESULT_TABLES})
+
+
+def settle(layout: Layout, plan: Plan, identity: MethodIdentity) -> Settled:
+    """Count from the committed files, not from what tasks reported.
+
+    Raises
+    ------
+    CouldNotRun
+        The counts do not add up: then nothing may be published.
+    """
+    shown = choose(committed(layout), identity, plan.current)
+    keys = shown["study_key"].to_pylist()
+    rows = [
+        row
+        for row, key in zip(shown.select(["study_key", "status", "reason", "run"]).to_pylist(), keys, strict=True)
+        if key in plan.current
+    ]
+    status = Counter(row["status"] for row in rows)
+    new = [row for row in rows if row["run"] == plan.run]
+    mend = {reason.code for reason in FETCH_AGAIN}
+    failures = [row for row in new if row["status"] == Status.FAILED.value or row["reason"] in mend]
+    settled = Settled(
+        seen=len(plan.current),
+        measured=status[Status.OK.value] + status[Status.PARTIAL.value],
+        refused=status[Status.NOT_EVALUABLE.value],
+        failed=status[Status.FAILED.value],
+        left=len(set(plan.current) - set(keys)),
+        reasons=_by_reason(rows),
+        new=_by_reason(new),
+        failures=tuple(sorted((row["study_key"], row["reason"]) for row in failures)),
+    )
+    accounted = settled.measured + settled.refused + settled.failed + settled.left
+    if accounted != settled.seen:
+        raise CouldNotRun(f"{settled.seen} studies seen, {accounted} accounted for; nothing was published")
+    return settled
+
+
+def publish_snapshot(
+    layout: Layout, plan: Plan, identity: MethodIdentity, settings: Settings, settled: Settled
+) -> Snapshot:
+    """Publish, with what an analyst must know about how the numbers came about."""
+    provenance = {
+        "published": now(),
+        "run": plan.run,
+        "software_version": metadata.version("vertebra"),
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy", "scipy", "pydicom", "SimpleITK")},
+        **asdict(identity),
+        "settings": {name: section for name, section in asdict(settings).items() if name != "grading"},
+        "grading": asdict(settings.grading),
+        "patients_index_rule": INDEX_RULE,
+        "studies_still_due": settled.left,
+    }
+    return publish(layout, plan.run, identity, plan.current, provenance)
+
+
+def _by_reason(rows: Sequence[dict]) -> dict[str, int]:
+    counts = Counter(row["reason"] or "ok" for row in rows)
+    return {reason: counts[reason] for reason in sorted(counts)}

@@ -1,0 +1,191 @@
+"""One study from its files to rows and a picture: what runs in the sandbox. Every way it can end becomes rows here."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from multiprocessing import parent_process
+
+import numpy as np
+import psutil
+
+from tasks.clock import Stopwatch
+from tasks.method import Method, choose_device, load_method
+from tasks.plan import Shard, StudyOrder
+from tasks.settings import GIBIBYTE, RunSettings
+from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.study import StudyResult
+from vertebra_core.tables.outcome import Provenance, Status, StudyOutcome
+from vertebra_core.tables.rows import Row, outcome_rows
+from vertebra_core.volume import Volume
+
+OUT_OF_MEMORY_EXIT = 77
+"""Exit code by which a child says that it ended itself for want of memory."""
+MEMORY_LOOK_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: the signal a process gets when its parent dies."""
+OUT_OF_MEMORY_WORDS = ("alloc", "out of memory")
+"""How libraries say it in a RuntimeError: torch "can't allocate memory", C++ "bad_alloc", ITK "Failed to allocate"."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The end of one study.
+
+    Parameters
+    ----------
+    rows : dict
+        Rows by table.
+    picture : bytes or None
+        PNG.
+    notes : tuple of dict
+        Events for the log.
+    """
+
+    rows: dict[str, list[Row]]
+    picture: bytes | None = None
+    notes: tuple[dict, ...] = ()
+
+
+def screen_study(order: StudyOrder, shard: Shard) -> Screened:
+    """Read, measure and draw one study; runs in the sandbox, with the method loaded once in each child."""
+    device = choose_device(shard.run_settings.device)
+    method = _method(shard.method, device)
+    outcome, volume, notes = screen_series(order, shard, method, device)
+    picture = None
+    if outcome.result is not None and volume is not None and shard.run_settings.pictures:
+        picture, more = _draw(outcome, volume, shard)
+        notes += more
+    return Screened(rows_of(outcome, shard), picture, notes)
+
+
+def screen_series(
+    order: StudyOrder, shard: Shard, method: Method, device: str
+) -> tuple[StudyOutcome, Volume | None, tuple[dict, ...]]:
+    """Measure one series. The one place where an exception becomes the end of a study."""
+    from vertebra_core.reading.formats import read_volume
+
+    watch = Stopwatch()
+    blank = replace(ended(order, shard, Status.FAILED, Reason.FAILED, ""), device=device)
+    try:
+        watch("read")
+        volume = read_volume(order.series, shard.settings.reading)
+        result = method.measure(volume, shard.settings, watch)
+    except NotEvaluable as refusal:
+        refused = replace(blank, status=Status.NOT_EVALUABLE, reason=refusal.reason, detail=refusal.detail)
+        return replace(refused, seconds=watch.stop()), None, ()
+    except Exception as error:
+        reason = Reason.OUT_OF_MEMORY if is_out_of_memory(error) else Reason.FAILED
+        note = describe(error)
+        detail = f"{note['error']}, digest {note['digest']}"
+        return replace(blank, reason=reason, detail=detail, seconds=watch.stop()), None, (note,)
+    status, reason, detail = judge(result)
+    repairs = tuple(volume.repairs)
+    good = replace(blank, status=status, reason=reason, detail=detail, result=result, repairs=repairs)
+    return replace(good, seconds=watch.stop()), volume, ()
+
+
+def judge(result: StudyResult) -> tuple[Status, Reason | None, str]:
+    """Whether everything in view was measured."""
+    whole = np.asarray(result.complete, bool)
+    unmeasured = int((whole & ~np.isfinite(result.sizes.g)).sum())
+    if not whole.any():
+        return Status.PARTIAL, Reason.NO_VERTEBRA, f"{len(whole)} vertebrae in view, all cut by the edge of the scan"
+    if unmeasured:
+        detail = f"{unmeasured} of {int(whole.sum())} vertebrae that the scan does not cut"
+        return Status.PARTIAL, Reason.SOME_NOT_MEASURED, detail
+    return Status.OK, None, ""
+
+
+def ended(order: StudyOrder, shard: Shard, status: Status, reason: Reason, detail: str) -> StudyOutcome:
+    """The end of a study without a result."""
+    one = shard.identity
+    provenance = Provenance(
+        order.input_digest, one.model_digest, one.settings_digest, one.schema_version, metadata.version("vertebra")
+    )
+    keys = order.study_key, order.patient_key, order.series_key
+    device = shard.run_settings.device if shard.run_settings.device != "auto" else "cpu"
+    return StudyOutcome(*keys, order.series, status, reason, detail, None, provenance, device=device)
+
+
+def rows_of(outcome: StudyOutcome, shard: Shard) -> dict[str, list[Row]]:
+    """The rows of a study."""
+    return outcome_rows(outcome, shard.settings.grading, shard.run_settings.site)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("std::bad_alloc")), is_out_of_memory(ValueError("allocation of beds"))
+    (True, False)
+    """
+    said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS)
+    return isinstance(error, MemoryError) or said
+
+
+def describe(error: Exception) -> dict:
+    """An error for the log: its type and where it arose, never its message, which may quote a header."""
+    frames = [f"{os.path.basename(f.filename)}:{f.name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
+    name = type(error).__name__
+    digest = hashlib.sha256("\n".join([name, *frames]).encode()).hexdigest()[:12]
+    return {"event": "unforeseen_error", "error": name, "digest": digest, "frames": frames}
+
+
+def prepare_child(settings: RunSettings) -> None:
+    """Bound a new child: threads, memory, and no life beyond its parent's. Runs once, after the imports."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    die_with_parent()
+    torch.set_num_threads(settings.threads)
+    allowance = int(settings.memory_gb * GIBIBYTE)
+    if choose_device(settings.device) == "cpu":
+        limit = psutil.Process().memory_info().vms + allowance
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    else:  # CUDA reserves more address space than any limit that would help
+        _watch(lambda: psutil.Process().memory_info().rss > allowance, MEMORY_LOOK_SECONDS, OUT_OF_MEMORY_EXIT)
+
+
+def die_with_parent() -> None:
+    """End this process when its parent ends, even by kill -9, and even while it computes.
+
+    The signal is about the fork server that made this process; the sentinel is about the worker that asked for it.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _watch(condition: Callable[[], bool], every: float, exit_code: int) -> None:
+    def look() -> None:
+        while not condition():
+            time.sleep(every)
+        os._exit(exit_code)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+@functools.lru_cache(maxsize=1)
+def _method(path: str, device: str) -> Method:
+    return load_method(path, device)
+
+
+def _draw(outcome: StudyOutcome, volume: Volume, shard: Shard) -> tuple[bytes | None, tuple[dict, ...]]:
+    """Draw; a picture that fails is a line in the log, the measurement stands without it."""
+    from vertebra_core.report.picture import draw_study
+
+    try:
+        return draw_study(outcome.result, volume, shard.settings.grading, outcome.study_key), ()
+    except Exception as error:
+        return None, ({**describe(error), "event": "picture_failed"},)
