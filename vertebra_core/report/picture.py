@@ -132,7 +132,7 @@ def study_figure(result: StudyResult, volume: Volume, grading: GradingSettings, 
     width = original.left + original.width + MARGIN
     height = HEAD + max(straight.height, original.height) + FOOT
     figure, axes = _sheet(width, height)
-    lines = [_line(result, i, grading) for i in range(len(result.points))]
+    lines = [line_of(result, i, grading) for i in range(len(result.points))]
     _draw_straightened(axes, straight, result, lines)
     _draw_original(axes, original, projection, result, lines)
     _draw_numbers(axes, straight, result, lines)
@@ -153,7 +153,8 @@ def _sheet(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _line(result: StudyResult, i: int, grading: GradingSettings) -> Line:
+def line_of(result: StudyResult, i: int, grading: GradingSettings) -> Line:
+    """What is printed of vertebra `i`; without numbers where the scan cuts it or a height is missing."""
     name = result.levels[i] or f"#{i + 1}"
     heights = [float(h[i]) for h in (result.sizes.ha_mm, result.sizes.hm_mm, result.sizes.hp_mm)]
     g = float(result.sizes.g[i])
