@@ -11,9 +11,11 @@ from jaxtyping import Float, Shaped
 
 from vertebra_core.geometry import CentreLine
 from vertebra_core.phantom.column import Column, bone_parts, random_column
-from vertebra_core.phantom.fields import Part, paint_parts
+from vertebra_core.phantom.fields import Part, blend, cover, paint_parts
+from vertebra_core.phantom.limbs import random_limbs, random_skeleton
+from vertebra_core.phantom.organs import random_organs
 from vertebra_core.phantom.patient import PatientOptions, Person, random_person
-from vertebra_core.phantom.torso import Torso, random_torso
+from vertebra_core.phantom.torso import LUNG_DEPTH_MM, MIN_EDGE_MM, Torso, random_torso
 from vertebra_core.truth import Truth
 
 READER = "phantom"
@@ -31,7 +33,9 @@ class Phantom:
     column : Column
     torso : Torso
     organs : tuple of Part
-        Soft organs and vessels, painted before the bones.
+        Inside the rib cage and abdomen, clipped to them.
+    limbs : tuple of Part
+        Neck, head, arms and legs: soft tissue outside the cage.
     bones : tuple of Part
         Discs and all bones, painted last.
     """
@@ -40,6 +44,7 @@ class Phantom:
     column: Column
     torso: Torso
     organs: tuple[Part, ...] = field(repr=False)
+    limbs: tuple[Part, ...] = field(repr=False)
     bones: tuple[Part, ...] = field(repr=False)
 
     def hu(
@@ -71,8 +76,12 @@ class Phantom:
     def _chunk(self, x, y, z, blur_mm: float, cull: bool) -> np.ndarray:
         # An axial slice has one z: profiles along z are then single numbers.
         one_z = z[0] if (z == z[0]).all() else z
-        hu = self.torso.paint(x, y, one_z, blur_mm)
+        hu, in_cage, cosine = self.torso.ground(x, y, one_z, blur_mm)
+        wall = hu.copy()
         paint_parts(self.organs, hu, x, y, z, blur_mm, cull)
+        hu = blend(wall, hu, cover(in_cage - np.float32(LUNG_DEPTH_MM), max(blur_mm, MIN_EDGE_MM)))
+        self.torso.paint_ribs(hu, x, y, one_z, in_cage, cosine, blur_mm)
+        paint_parts(self.limbs, hu, x, y, z, blur_mm, cull)
         paint_parts(self.bones, hu, x, y, z, blur_mm, cull)
         return hu
 
@@ -98,4 +107,6 @@ def random_patient(rng: np.random.Generator, options: PatientOptions | None = No
     person = random_person(rng, options)
     column = random_column(rng, person, options)
     torso = random_torso(rng, person, column)
-    return Phantom(person, column, torso, (), tuple(bone_parts(column)))
+    organs, limbs = random_organs(rng, person, column, torso), random_limbs(rng, person, column, torso)
+    bones = (*random_skeleton(rng, person, column, torso), *bone_parts(column))
+    return Phantom(person, column, torso, organs, limbs, bones)

@@ -160,7 +160,7 @@ class Body:
         flat = 1 - np.float32(BACK_HOLLOW) * np.clip(v / half_v, 0, 1) * np.minimum((u / half_u) ** 2, 1)
         q = (np.abs(u / half_u) ** OUTLINE_POWER + np.abs(v * flat / half_v) ** OUTLINE_POWER) ** (1 / OUTLINE_POWER)
         q = np.maximum(q, np.float32(0.05))
-        return np.sqrt(u * u + v * v) * (1 - q) / q
+        return np.maximum(np.sqrt(u * u + v * v), np.float32(0.05) * half_v) * (1 - q) / q
 
 
 def deform(body: Body, shape: str, g: float) -> Body:

@@ -119,7 +119,7 @@ def _bodies(rng, levels: tuple[str, ...], person: Person) -> list[Body]:
                 cranial_share=float(np.clip(size.cranial_share + rng.normal(0, 0.08), 0.02, 0.98)),
                 width=size.width * float(rng.uniform(0.95, 1.05)),
                 rim=float(max(0.7, 0.045 * cranial)),
-                waist=0.05 if cervical else float(rng.uniform(0.08, 0.14)),
+                waist=0.04 if cervical else float(rng.uniform(0.05, 0.10)),
                 uncus=float(rng.uniform(2.0, 3.5)) if cervical else 0.0,
             )
         )  # fmt: skip
@@ -274,8 +274,8 @@ def _furnish(rng, names, bodies, poses, person: Person, fractures: dict[str, str
     coarse = random_field(rng, 1.6, 2.2)
     rough = float(rng.uniform(25, 60))
     shell = Bone(0, float(rng.uniform(900, 1500)), float(rng.uniform(0.28, 0.45)))
-    arch_bone = Bone(person.density_hu + 120, float(rng.uniform(800, 1250)), float(rng.uniform(0.7, 1.3)), 60.0)
-    plate = float(rng.uniform(80, 420))
+    arch_bone = Bone(person.density_hu + 60, float(rng.uniform(800, 1250)), float(rng.uniform(0.5, 1.0)), 60.0)
+    plate = float(rng.uniform(120, 480))
     worn = np.clip((person.age_years - 40) / 50, 0, 1) * rng.random()
     out = []
     for name, body, pose in zip(names, bodies, poses, strict=True):

@@ -15,6 +15,8 @@ from vertebra_core.phantom.patient import Person
 from vertebra_core.volume import AIR_HU
 
 OUTLINE_SMOOTHING_MM = 30.0
+MIN_EDGE_MM = 0.4
+"""Borders of soft tissue are never sharper than this (SD)."""
 RIB_DEPTH_MM = 5.0
 """The middle of the ribs lies this far inside the cage's surface."""
 LUNG_DEPTH_MM = 10.0
@@ -84,16 +86,18 @@ class Torso:
     fine: RandomField
     coarse: RandomField
 
-    def paint(self, x, y, z, blur_mm: float) -> np.ndarray:
-        """HU of the trunk, the table and the air round them."""
+    def ground(self, x, y, z, blur_mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """HU of trunk, table and air; depth in the cage and the cosine round it (see `cage`; far outside -99, 0)."""
         hu = self._table(x, y, blur_mm)
+        in_cage, cosine = np.full(len(x), -99, np.float32), np.zeros(len(x), np.float32)
         depth = self._skin_depth(x, y, z)
         inside = np.flatnonzero(depth > -3.0)
         if len(inside):
-            zi = z if np.ndim(z) == 0 else z[inside]
-            body = self._body(x[inside], y[inside], zi, depth[inside], blur_mm)
-            hu[inside] = blend(hu[inside], body, cover(depth[inside], max(blur_mm, 0.3)))
-        return hu
+            x, y, z, depth = x[inside], y[inside], z if np.ndim(z) == 0 else z[inside], depth[inside]
+            in_cage[inside], cosine[inside] = places = self.cage(x, y, z)
+            body = self._body(x, y, z, depth, places, blur_mm)
+            hu[inside] = blend(hu[inside], body, cover(depth, max(blur_mm, 0.3)))
+        return hu, in_cage, cosine
 
     def _skin_depth(self, x, y, z):
         half_x, half_y = self.outer_width(z), self.outer_depth(z)
@@ -128,7 +132,7 @@ class Torso:
         r = np.sqrt(dx * dx + dy * dy)
         return np.maximum(r, 1) * (1 - q) / q, sy / q
 
-    def _body(self, x, y, z, depth, blur_mm: float):
+    def _body(self, x, y, z, depth, places, blur_mm: float):
         t = self.tissue
         fine = self.fine(x, y, z)
         soft = np.float32(8.0) * fine
@@ -139,9 +143,7 @@ class Torso:
         wall = cover(depth - self.fat_mm(z), max(blur_mm, 0.4))
         hu = blend(fat, muscle, wall)
         hu = np.where(depth < 1.8, np.float32(10.0), hu)
-        in_cage, cosine = self.cage(x, y, z)
-        if np.ndim(z) == 0 and z > self.apex_z + 20:
-            return hu
+        in_cage, cosine = places
         edge = max(blur_mm, 0.4)
         cavity = cover(in_cage - np.float32(LUNG_DEPTH_MM - 1), edge)
         chosen = np.flatnonzero(cavity > 0)
@@ -149,7 +151,6 @@ class Torso:
             zi = z if np.ndim(z) == 0 else z[chosen]
             filled = self._cavity(x[chosen], y[chosen], zi, in_cage[chosen], cosine[chosen], fine[chosen], streaks[chosen], edge)
             hu[chosen] = blend(hu[chosen], filled, cavity[chosen])
-        self._ribs(hu, x, z, in_cage, cosine, fine, blur_mm)
         return hu
 
     def _cavity(self, x, y, z, in_cage, cosine, fine, coarse, edge: float):
@@ -183,13 +184,14 @@ class Torso:
         right = np.where(x < 0, np.float32(8.0), np.float32(-4.0))
         return np.float32(self.dome_z) + right - low
 
-    def _ribs(self, hu, x, z, in_cage, cosine, fine, blur_mm: float):
+    def paint_ribs(self, hu, x, y, z, in_cage, cosine, blur_mm: float) -> None:
         """Ribs lie in the wall of the cage, each falling from back to front; cartilage in front. In place."""
         reach = np.float32(5.0 + 2.3 * blur_mm)
         chosen = np.flatnonzero((np.abs(in_cage - np.float32(RIB_DEPTH_MM)) < reach) & (cosine < 0.99))
         if not len(chosen):
             return
         cos = cosine[chosen]
+        fine = self.fine(x[chosen], y[chosen], z if np.ndim(z) == 0 else z[chosen])
         level = (z if np.ndim(z) == 0 else z[chosen]) + np.float32(self.rib_drop) * (1 - cos) / 2
         number = np.interp(-level, -self.rib_z, np.arange(len(self.rib_z))).astype(np.float32)
         nearest = np.rint(number).astype(np.int32)
@@ -206,7 +208,7 @@ class Torso:
         inside, deep = cover(depth, blur_mm), cover(depth - np.float32(0.9), blur_mm)
         inside = np.where(cartilage & (nearest >= last - 1), 0, inside)
         deep = np.where(cartilage & (nearest >= last - 1), 0, deep)
-        core = np.where(cartilage, np.float32(85), np.float32(self.rib_core_hu) + 50 * fine[chosen])
+        core = np.where(cartilage, np.float32(85), np.float32(self.rib_core_hu) + 50 * fine)
         shell = np.where(cartilage, np.float32(95), np.float32(self.rib_shell_hu))
         old = hu[chosen]
         hu[chosen] = old + inside * (shell - old) + deep * (core - shell)
@@ -247,7 +249,6 @@ def random_torso(rng: np.random.Generator, person: Person, column: Column) -> To
     behind = np.array([{"C": 44, "T": 55, "L": 64, "S": 50}[v.level[0]] for v in column.all])[order] * s + 6 + 26 * fat
     back = profile(z, np.array([v.pose.centre[1] for v in column.all])[order] + behind)
     flat = gaussian_filter1d(back.values, OUTLINE_SMOOTHING_MM / back.step, mode="nearest")
-    flat = np.maximum(flat, np.quantile(flat, 0.8) - 35) if person.arms_up else flat
     back = Profile(back.start, back.step, flat.astype(np.float32))
     depths = by_mark(*depth)
     grid = np.arange(hips - 20, marks[0], 2.0)
@@ -279,5 +280,5 @@ def random_torso(rng: np.random.Generator, person: Person, column: Column) -> To
         tissue=tissue,
         fat_mm=by_mark(*(np.array([2, 3, 4, 5, 5, 5, 6, 7, 8, 9, 10, 10, 8]) + fat * np.array([4, 6, 10, 14, 16, 18, 20, 26, 30, 32, 32, 30, 22]))),
         table_y=float(back.values.max() + rng.uniform(2, 8)) if rng.random() < 0.85 else float("nan"),
-        fine=random_field(rng, 1.0, 1.0), coarse=random_field(rng, 4.0, 2.0),
+        fine=random_field(rng, 1.0, 1.0), coarse=random_field(rng, 2.0, 3.5),
     )  # fmt: skip
