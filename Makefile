@@ -1,0 +1,63 @@
+# Vertebra. `make demo` and `make test` do all their own set-up on a machine with Python 3.11 or later and make.
+#
+#   make demo      the whole job on synthetic patients, in a few minutes
+#   make test      all checks and all tests, as continuous integration runs them
+#   make check     style, types, import layers and docstrings only
+#   make test-unit test-property test-oracle test-faults test-end-to-end test-docs
+#   make bench     how long each stage takes here, beside the figures of the last release
+#   make install   the environment in .venv, alone
+#   make clean     remove what was built
+#
+# PYTHON       the interpreter to build .venv with; found by itself where a 3.11 or later is on the path
+# TORCH_INDEX  where PyTorch comes from; empty: the configured package index. For the small CPU build from PyTorch's
+#              own index: TORCH_INDEX=https://download.pytorch.org/whl/cpu; for NVIDIA GPUs .../whl/cu130 (README)
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH_INDEX ?=
+PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 python3.14; do \
+  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+CODE := flows tasks vertebra_core
+COVERAGE := 85
+
+.PHONY: install demo test check bench clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.DELETE_ON_ERROR:
+
+install: $(STAMP)
+
+# Every version is pinned. PyTorch first and alone, because it may come from an index of its own.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Vertebra needs Python 3.11 or later; name it: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/vertebra demo
+
+test: check
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/numpydoc lint $$(find $(CODE) -name '*.py')
+
+test-unit test-property test-oracle test-faults: test-%: $(STAMP)
+	$(BIN)/python -m pytest tests/$*
+
+test-end-to-end: $(STAMP)
+	$(BIN)/python -m pytest tests/end_to_end
+
+test-docs: $(STAMP)
+	$(BIN)/python -m pytest tests/test_docs.py $(CODE)
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache
