@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vertebra_core.cohort.identity import open_pseudonyms
+from vertebra_core.cohort.identity import keys_of, open_pseudonyms
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import MethodIdentity, commit_shard
 from vertebra_core.cohort.links import link_table, merge_links
@@ -37,6 +37,11 @@ def column(heights: Sequence[Sequence[float]]) -> np.ndarray:
             y, z = DEPTH_MM * (j / 2 - 0.5), -PITCH_MM * i
             points[i, 2 * j], points[i, 2 * j + 1] = (0.0, y, z + height / 2), (0.0, y, z - height / 2)
     return points
+
+
+def moved(points: np.ndarray, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
+    """The same vertebrae elsewhere, mm."""
+    return points + np.array([x, y, z])
 
 
 def truth_of(points: np.ndarray, complete: Sequence[bool] | None = None, image: str = "scan") -> Truth:
@@ -124,19 +129,19 @@ def make_cohort(
     layout = Layout(root)
     root.mkdir(parents=True, exist_ok=True)
     layout.description.write_text("{}")
-    pseudonyms = open_pseudonyms(layout)
-    merge_links(layout, link_table([series for series, _ in studies], pseudonyms, frozenset()))
+    keys = keys_of([series for series, _ in studies], open_pseudonyms(layout))
+    merge_links(layout, link_table([series for series, _ in studies], keys))
     tables: dict[str, list[dict]] = {"vertebrae": [], "studies": [], "levels_in_view": []}
     for series, end in studies:
         refused = isinstance(end, Reason)
         outcome = outcome_of(
-            pseudonyms.study_key(series),
-            pseudonyms.patient_key(series),
+            keys.study_key(series),
+            keys.patient_key(series),
             None if refused else end,
             end if refused else None,
             series,
         )
-        outcome = replace(outcome, series_key=pseudonyms.series_key(series))
+        outcome = replace(outcome, series_key=keys.series_key(series))
         for name, rows in outcome_rows(outcome, GradingSettings()).items():
             tables[name] += rows
     commit_shard(layout, run, "0000", {name: to_arrow(name, rows) for name, rows in tables.items()})

@@ -60,7 +60,7 @@ def test_no_float_is_nan(vertebrae):
     for value in (float("nan"), float("inf")):
         spoilt = pa.array([value] * 3, pa.float64())
         table = vertebrae.set_column(vertebrae.schema.get_field_index("g"), vertebrae.schema.field("g"), spoilt)
-        with pytest.raises(ValueError, match="vertebrae.g: NaN"):
+        with pytest.raises(ValueError, match=r"vertebrae\.g: NaN"):
             check_table("vertebrae", table)
 
 
