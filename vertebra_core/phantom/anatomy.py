@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from vertebra_core.geometry import CentreLine
 from vertebra_core.phantom.column import Column, bone_parts, random_column
-from vertebra_core.phantom.fields import Part, blend, cover, paint_parts
+from vertebra_core.phantom.fields import Parts, blend, cover
 from vertebra_core.phantom.limbs import random_limbs, random_skeleton
 from vertebra_core.phantom.organs import random_organs
 from vertebra_core.phantom.patient import PatientOptions, Person, random_person
@@ -19,7 +19,7 @@ from vertebra_core.phantom.torso import LUNG_DEPTH_MM, MIN_EDGE_MM, Torso, rando
 from vertebra_core.truth import Truth
 
 READER = "phantom"
-CHUNK = 1 << 16
+CHUNK = 1 << 15
 """Points evaluated at a time: the vectors of a chunk stay in a processor's cache."""
 
 
@@ -32,20 +32,20 @@ class Phantom:
     person : Person
     column : Column
     torso : Torso
-    organs : tuple of Part
+    organs : Parts
         Inside the rib cage and abdomen, clipped to them.
-    limbs : tuple of Part
+    limbs : Parts
         Neck, head, arms and legs: soft tissue outside the cage.
-    bones : tuple of Part
+    bones : Parts
         Discs and all bones, painted last.
     """
 
     person: Person
     column: Column
     torso: Torso
-    organs: tuple[Part, ...] = field(repr=False)
-    limbs: tuple[Part, ...] = field(repr=False)
-    bones: tuple[Part, ...] = field(repr=False)
+    organs: Parts = field(repr=False)
+    limbs: Parts = field(repr=False)
+    bones: Parts = field(repr=False)
 
     def hu(
         self, points: Shaped[np.ndarray, "*n 3"], blur_mm: float = 0.0, cull: bool = True
@@ -78,11 +78,11 @@ class Phantom:
         one_z = z[0] if (z == z[0]).all() else z
         hu, in_cage, cosine = self.torso.ground(x, y, one_z, blur_mm)
         wall = hu.copy()
-        paint_parts(self.organs, hu, x, y, z, blur_mm, cull)
+        self.organs.paint(hu, x, y, z, blur_mm, cull)
         hu = blend(wall, hu, cover(in_cage - np.float32(LUNG_DEPTH_MM), max(blur_mm, MIN_EDGE_MM)))
         self.torso.paint_ribs(hu, x, y, one_z, in_cage, cosine, blur_mm)
-        paint_parts(self.limbs, hu, x, y, z, blur_mm, cull)
-        paint_parts(self.bones, hu, x, y, z, blur_mm, cull)
+        self.limbs.paint(hu, x, y, z, blur_mm, cull)
+        self.bones.paint(hu, x, y, z, blur_mm, cull)
         return hu
 
     @property
@@ -109,4 +109,4 @@ def random_patient(rng: np.random.Generator, options: PatientOptions | None = No
     torso = random_torso(rng, person, column)
     organs, limbs = random_organs(rng, person, column, torso), random_limbs(rng, person, column, torso)
     bones = (*random_skeleton(rng, person, column, torso), *bone_parts(column))
-    return Phantom(person, column, torso, organs, limbs, bones)
+    return Phantom(person, column, torso, Parts(organs), Parts(limbs), Parts(bones))

@@ -5,7 +5,7 @@ runs over contiguous memory, and a part sees only the points inside its box.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +29,9 @@ def cover(depth, blur_mm: float) -> np.ndarray:
     """
     if blur_mm < MIN_BLUR_MM:
         return (depth >= 0).astype(np.float32)
-    step = np.clip(depth * np.float32(0.5 / (EDGE_WIDTH * blur_mm)) + np.float32(0.5), 0, 1)
+    step = np.asarray(depth * np.float32(0.5 / (EDGE_WIDTH * blur_mm)) + np.float32(0.5))
+    np.maximum(step, 0, out=step)
+    np.minimum(step, 1, out=step)
     return step * step * (3 - 2 * step)
 
 
@@ -96,10 +98,12 @@ class Profile:
 
     def __call__(self, z) -> np.ndarray:
         """Values at z: one number for a single z (a whole axial slice), else one a point."""
-        place = np.clip((z - np.float32(self.start)) * np.float32(1 / self.step), 0, len(self.values) - 1.001)
+        place = (np.float32(z) - np.float32(self.start)) * np.float32(1 / self.step)
+        place = np.clip(place, np.float32(0), np.float32(len(self.values) - 1.001))
         below = place.astype(np.int32)
         low = self.values[below]
-        return low + (place - below) * (self.values[below + 1] - low)
+        # int32 against float32 would make float64 of everything that follows.
+        return low + (place - below.astype(np.float32)) * (self.values[below + 1] - low)
 
 
 PROFILE_STEP_MM = 2.0
@@ -161,28 +165,50 @@ BOX_MARGIN_MM = 3.0
 """Boxes are this much larger than their part; a blur of more than a third of it needs a larger margin."""
 
 
-def paint_parts(parts, hu, x, y, z, blur_mm: float, cull: bool = True) -> None:
-    """Paint parts in order, in place; each sees only the points in its box unless ``cull`` is off (for tests)."""
-    if not cull:
-        for part in parts:
-            hu[:] = part.paint(hu, x, y, z, blur_mm)
-        return
-    grow = np.float32(max(0.0, EDGE_WIDTH * blur_mm - BOX_MARGIN_MM))
-    low = np.array([x.min(), y.min(), z.min()]) - grow
-    high = np.array([x.max(), y.max(), z.max()]) + grow
-    for part in parts:
-        box = part.box
-        if (box[0] > high).any() or (box[1] < low).any():
-            continue
-        inside = np.ones(len(x), bool)
-        for c, axis in ((x, 0), (y, 1), (z, 2)):
-            if box[0, axis] > low[axis]:
-                inside &= c > box[0, axis] - grow
-            if box[1, axis] < high[axis]:
-                inside &= c < box[1, axis] + grow
-        chosen = np.flatnonzero(inside)
-        if len(chosen):
-            hu[chosen] = part.paint(hu[chosen], x[chosen], y[chosen], z[chosen], blur_mm)
+@dataclass(frozen=True)
+class Parts:
+    """Parts in the order of painting, with their boxes side by side.
+
+    Parameters
+    ----------
+    items : tuple of Part
+    """
+
+    items: tuple[Part, ...]
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """Corners [n, 2, 3] of all boxes, mm."""
+        return np.array([p.box for p in self.items], np.float32).reshape(-1, 2, 3)
+
+    def paint(self, hu: np.ndarray, x, y, z, blur_mm: float, cull: bool = True) -> None:
+        """Paint in place; each part sees only the points in its box, or all where ``cull`` is off (for tests)."""
+        if not cull:
+            for part in self.items:
+                hu[:] = part.paint(hu, x, y, z, blur_mm)
+            return
+        grow = np.float32(max(0.0, EDGE_WIDTH * blur_mm - BOX_MARGIN_MM))
+        low = np.array([x.min(), y.min(), z.min()]) - grow
+        high = np.array([x.max(), y.max(), z.max()]) + grow
+        boxes = self.boxes
+        for k in np.flatnonzero(((boxes[:, 0] <= high) & (boxes[:, 1] >= low)).all(1)):
+            chosen = _in_box((x, y, z), boxes[k, 0] - grow, boxes[k, 1] + grow, low, high)
+            if len(chosen):
+                hu[chosen] = self.items[k].paint(hu[chosen], x[chosen], y[chosen], z[chosen], blur_mm)
+
+
+def _in_box(points, box_low, box_high, low, high) -> np.ndarray:
+    """Indices of points inside a box; sides that the points' own range does not reach are not compared."""
+    inside: np.ndarray | None = None
+    for axis, c in enumerate(points):
+        for bound, reached, compare in (
+            (box_low[axis], low[axis] < box_low[axis], np.greater),
+            (box_high[axis], high[axis] > box_high[axis], np.less),
+        ):
+            if reached:
+                side = compare(c, bound)
+                inside = side if inside is None else np.logical_and(inside, side, out=inside)
+    return np.arange(len(points[0])) if inside is None else np.flatnonzero(inside)
 
 
 @dataclass(frozen=True)

@@ -96,12 +96,13 @@ def render_slices(phantom: Phantom, scan: Scan) -> Iterator[np.ndarray]:
     """Slices [y, x] int16 of `render`, one after the other."""
     plan = _sampling(scan)
     rows, columns = np.mgrid[: scan.shape[1], : scan.shape[2]].astype(float)
+    in_slice = apply_affine(scan.patient_from_voxel, np.stack([columns, rows, np.zeros_like(rows)], -1))
     outside = _outside_circle(scan)
     for k in range(scan.shape[0]):
         image = np.zeros(scan.shape[1:], np.float32)
         for offset in plan.offsets:
-            voxels = np.stack([columns, rows, np.full_like(rows, k + offset)], -1)
-            image += phantom.hu(apply_affine(scan.patient_from_voxel, voxels), plan.blur_mm)
+            points = (in_slice + (k + offset) * scan.patient_from_voxel[:3, 2]).astype(np.float32)
+            image += phantom.hu(points, plan.blur_mm)
         image = gaussian_filter(image / len(plan.offsets), plan.sigma_px, mode="nearest", truncate=3)
         image += _noise(scan, k)
         image = np.clip(np.rint(image), *HU_RANGE).astype(np.int16)

@@ -168,7 +168,7 @@ class Torso:
         lung = np.minimum(above, np.float32(self.apex_z) - z + np.float32(15))
         lung = np.minimum(lung, in_cage - np.float32(LUNG_DEPTH_MM))
         # Mediastinum: round the spine, and a strip from the spine to the breast bone.
-        near = np.maximum((np.abs(dx) / (self.half_width(z) + 7)) ** 4 - 1, -1) * 8
+        near = np.square(np.square(dx / (self.half_width(z) + 7))) * 8 - 8
         spine = np.where(dy > 0, near, np.sqrt((dx / (self.half_width(z) + 6)) ** 2 + (dy / (self.half_depth(z) + 7)) ** 2) * 14 - 14)
         middle = np.abs(dx - 4) - np.float32(24.0) - np.float32(9) * np.clip((np.float32(self.apex_z - 60) - z) / 60, -1.5, 1.5)
         lung = np.minimum(np.minimum(lung, spine), middle)
