@@ -17,8 +17,6 @@ from vertebra_core.training.curve_data import GRID_MM, UNKNOWN, CurveCase, Piece
 SHAPES = ((64, 112, 112), (48, 144, 144), (112, 80, 80), (64, 64, 64))
 """Sizes [Z, Y, X] of the pieces, 3 mm voxels: a chest with its front, a whole body, a long spine, a spine protocol."""
 SHAPE_SHARES = (0.45, 0.2, 0.2, 0.15)
-MORE_PIECES = frozenset([(64, 64, 64)])
-"""Sizes of which a batch holds twice as many: they cost a third."""
 
 PieceSource = Callable[[tuple[int, int, int], np.random.Generator], Piece]
 """Makes a piece of the asked size: a phantom, for instance."""
@@ -30,6 +28,9 @@ class CurveTraining:
 
     steps: int = 2000
     batch: int = 4
+    shapes: tuple[tuple[int, int, int], ...] = SHAPES
+    shares: tuple[float, ...] = SHAPE_SHARES
+    """How often each size is drawn; a batch holds pieces of one size."""
     rate: float = 1e-3
     """Adam's, with its default betas (paper 5.1); falls to a hundredth along a half cosine after ``warm_up`` steps."""
     warm_up: int = 50
@@ -73,10 +74,9 @@ def draw_batch(
     cases: Sequence[CurveCase], other: PieceSource | None, settings: CurveTraining, rng: np.random.Generator
 ) -> list[Piece]:
     """Pieces of one size from scans (and phantoms) chosen at random."""
-    shape = SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_SHARES))]
-    count = settings.batch * (2 if shape in MORE_PIECES else 1)
+    shape = settings.shapes[int(rng.choice(len(settings.shapes), p=settings.shares))]
     pieces = []
-    for _ in range(count):
+    for _ in range(settings.batch):
         if other is not None and rng.random() < settings.other_share:
             pieces.append(other(shape, rng))
         else:

@@ -59,21 +59,22 @@ class CurveCase:
     structures: UInt8[np.ndarray, "z y x"]
 
 
-def labelled_line(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+def labelled_line(truth: Truth, whole_spine: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Points of the true line and what the annotation says of the slices through them.
 
     Annotations list every vertebra between their first and last. Above a whole C3 and below a whole L5 no vertebra
-    follows that is looked for; beyond any other first or last vertebra nothing is known.
+    follows that is looked for; beyond any other first or last vertebra nothing is known, unless ``whole_spine`` says
+    that all are listed, as a phantom's are.
     """
     line: CentreLine = true_line(truth.points, 40.0)
     middles = truth.points[:, 2:4].reshape(-1, 3)
     ends = line.straight_from_patient(middles[[0, -1]])[:, 2]
     s = np.arange(-BEYOND_MM, line.length + BEYOND_MM, LINE_STEP_MM)
     status = np.where((s >= ends[0]) & (s <= ends[1]), PRESENT, UNKNOWN).astype(np.int16)
-    if truth.levels[0] == "C3" and truth.complete[0]:
+    if whole_spine or (truth.levels[0] == "C3" and truth.complete[0]):
         status[np.abs(s - ends[0]) < CUT_END_MM / 2] = UNKNOWN
         status[s < ends[0] - NATURAL_END_MM] = ABSENT
-    if truth.levels[-1] == "L5" and truth.complete[-1]:
+    if whole_spine or (truth.levels[-1] == "L5" and truth.complete[-1]):
         status[np.abs(s - ends[1]) < CUT_END_MM / 2] = UNKNOWN
         status[s > ends[1] + NATURAL_END_MM] = ABSENT
     return line.position(s), status
