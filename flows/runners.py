@@ -1,7 +1,9 @@
 """Two ways to run the same shards: a plain loop, and Prefect tasks on a local Dask cluster."""
 
+import logging
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import dask
 import distributed
@@ -10,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect_dask import DaskTaskRunner
 
 from flows.server import prefect_api
+from tasks.log import log_event
 from tasks.sandbox import Sandbox
 from tasks.screen import run_shard, screen_shard
 from tasks.settings import RunSettings
@@ -36,6 +39,7 @@ def run_in_a_loop(layout: Layout, run: str, shards: Sequence[str], settings: Run
 def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
     """Screen the shards as tasks of a Prefect flow on worker processes of this machine."""
     workers = min(settings.workers_here(), len(shards))
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # Dask sets INFO when it is imported
     with prefect_api(layout.root), dask.config.set(DASK_CONFIGURATION):
         cluster = {
             "n_workers": workers,
@@ -74,8 +78,15 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> Non
         submit_next()
     for done in finished:
         future, shard, tries = running.pop(done.key)
-        if done.status == "error" and tries < MOST_REQUEUES:
-            waiting.append((shard, tries + 1))
+        if done.status == "error":
+            log_lost_shard(cohort, run, shard, done.exception())
+            if tries < MOST_REQUEUES:
+                waiting.append((shard, tries + 1))
         del future, done
         if waiting:
             submit_next()
+
+
+def log_lost_shard(cohort: str, run: str, shard: str, error: BaseException) -> None:
+    """Say in the log why a shard was not committed; its studies stay due."""
+    log_event(Layout(Path(cohort)).logs(run) / "run.jsonl", "shard_lost", shard=shard, error=type(error).__name__)

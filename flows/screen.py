@@ -23,7 +23,7 @@ from flows.settings import InForce, load_settings
 from tasks.clock import now, seconds_since_epoch
 from tasks.inventory import Stock, record_inventory, take_inventory
 from tasks.log import log_event
-from tasks.method import SHIPPED, choose_device, load_method
+from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import Plan, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.screen import STUDY_DONE
@@ -193,7 +193,7 @@ def open_cohort(layout: Layout) -> Pseudonyms:
 def identify_method(method: str, settings: InForce) -> MethodIdentity:
     """What the results of this run will depend on besides their input."""
     choose_device(settings.run.device)
-    return MethodIdentity(load_method(method, "cpu").digest, settings.method.digest(), SCHEMA_VERSION)
+    return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
 def take_stock(archives: Sequence[Path], settings: InForce, say: Callable[[str], None]) -> Stock:

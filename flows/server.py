@@ -34,12 +34,16 @@ QUIET = {
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
 }
 """No telemetry, no look for newer versions, no logs in the database; task runs recorded in batches (half the CPU)."""
+
+
+def hush() -> None:
+    """Keep Prefect's log lines off the terminal unless they warn; call before Prefect is imported."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from vertebra_core.settings import Settings
 from vertebra_core.study import StudyResult, Watch
 from vertebra_core.volume import Volume
 
+Measure = Callable[[Volume, Settings, Watch], StudyResult]
+
 
 @dataclass(frozen=True)
 class Method:
@@ -16,36 +18,42 @@ class Method:
 
     Parameters
     ----------
-    measure : callable
-        (volume, settings, watch) -> StudyResult.
     digest : str
         Digest of the weights, part of the identity of every result.
+    load : callable
+        Gives the function that measures, with its networks on a device.
     """
 
-    measure: Callable[[Volume, Settings, Watch], StudyResult]
     digest: str
+    load: Callable[[str], Measure]
 
 
 SHIPPED = "tasks.method:shipped"
 
 
-def shipped(device: str) -> Method:
+def shipped() -> Method:
     """The method of the paper with the weights in the package."""
+    from vertebra_core.models import weights_digest
+
+    return Method(weights_digest(), _load_shipped)
+
+
+def _load_shipped(device: str) -> Measure:
     from vertebra_core.models import load_models
     from vertebra_core.study import measure_study
 
-    models = load_models(device)
-    return Method(lambda volume, settings, watch: measure_study(volume, models, settings, watch), models.digest)
+    models = load_models(device=device)
+    return lambda volume, settings, watch: measure_study(volume, models, settings, watch)
 
 
-def load_method(path: str, device: str) -> Method:
-    """Load the method that an import path "module:factory" names; the factory takes the device."""
+def named_method(path: str) -> Method:
+    """The method that an import path "module:factory" names."""
     module, _, factory = path.partition(":")
     try:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise WrongUse(f"no such method: {path}") from error
-    return make(device)
+    return make()
 
 
 def choose_device(wanted: str) -> str:

@@ -6,6 +6,7 @@ new one takes a tenth of a second.
 
 import multiprocessing
 from concurrent.futures import TimeoutError as DeadlineError
+from multiprocessing.util import Finalize
 from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
@@ -28,6 +29,8 @@ class Sandbox:
         context.set_forkserver_preload(PRELOAD)
         self._settings = settings
         self._pool = ProcessPool(max_workers=1, context=context, initializer=prepare_child, initargs=[settings])
+        # At exit a process waits for its children; a worker that is told to end would hang on a child that is not.
+        self.close = Finalize(self, _end, args=[self._pool], exitpriority=10)
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -52,10 +55,10 @@ class Sandbox:
         codes = ", ".join(str(code) for code in deaths)
         return _given_up(order, bare, Reason.WORKER_DIED, f"{len(deaths)} tries, exit codes {codes}")
 
-    def close(self) -> None:
-        """End the child."""
-        self._pool.stop()
-        self._pool.join(timeout=10)
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join(timeout=10)
 
 
 def _given_up(order: StudyOrder, shard: Shard, reason: Reason, detail: str) -> Screened:

@@ -18,10 +18,10 @@ import numpy as np
 import psutil
 
 from tasks.clock import Stopwatch
-from tasks.method import Method, choose_device, load_method
+from tasks.method import Measure, choose_device, named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
-from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason
 from vertebra_core.study import StudyResult
 from vertebra_core.tables.outcome import Provenance, Status, StudyOutcome
 from vertebra_core.tables.rows import Row, outcome_rows
@@ -56,10 +56,10 @@ class Screened:
 
 
 def screen_study(order: StudyOrder, shard: Shard) -> Screened:
-    """Read, measure and draw one study; runs in the sandbox, with the method loaded once in each child."""
+    """Read, measure and draw one study; runs in the sandbox, with the networks loaded once in each child."""
     device = choose_device(shard.run_settings.device)
-    method = _method(shard.method, device)
-    outcome, volume, notes = screen_series(order, shard, method, device)
+    measure = _measure(shard.method, device, shard.identity.model_digest)
+    outcome, volume, notes = screen_series(order, shard, measure, device)
     picture = None
     if outcome.result is not None and volume is not None and shard.run_settings.pictures:
         picture, more = _draw(outcome, volume, shard)
@@ -68,7 +68,7 @@ def screen_study(order: StudyOrder, shard: Shard) -> Screened:
 
 
 def screen_series(
-    order: StudyOrder, shard: Shard, method: Method, device: str
+    order: StudyOrder, shard: Shard, measure: Measure, device: str
 ) -> tuple[StudyOutcome, Volume | None, tuple[dict, ...]]:
     """Measure one series. The one place where an exception becomes the end of a study."""
     from vertebra_core.reading.formats import read_volume
@@ -78,7 +78,7 @@ def screen_series(
     try:
         watch("read")
         volume = read_volume(order.series, shard.settings.reading)
-        result = method.measure(volume, shard.settings, watch)
+        result = measure(volume, shard.settings, watch)
     except NotEvaluable as refusal:
         refused = replace(blank, status=Status.NOT_EVALUABLE, reason=refusal.reason, detail=refusal.detail)
         return replace(refused, seconds=watch.stop()), None, ()
@@ -177,8 +177,11 @@ def _watch(condition: Callable[[], bool], every: float, exit_code: int) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _method(path: str, device: str) -> Method:
-    return load_method(path, device)
+def _measure(path: str, device: str, digest: str) -> Measure:
+    method = named_method(path)
+    if method.digest != digest:
+        raise CouldNotRun("the weights changed during the run; run again")
+    return method.load(device)
 
 
 def _draw(outcome: StudyOutcome, volume: Volume, shard: Shard) -> tuple[bytes | None, tuple[dict, ...]]:

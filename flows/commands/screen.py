@@ -34,10 +34,11 @@ def screen(
     Example: vertebra screen /archive/ct --cohort spines --workers 4
     """
     from flows.cli import DONE, DONE_WITH_FAILURES
-    from flows.screen import screen_archives
+    from flows.server import hush
     from flows.settings import assignments, load_settings
 
     signal.signal(signal.SIGTERM, _stop)  # a supervisor's stop winds up like Ctrl-C
+    hush()
     flags = {
         "run.workers": workers,
         "run.shard_size": shard_size,
@@ -48,6 +49,8 @@ def screen(
         **assignments(set_),
     }
     settings = load_settings(profile, flags)
+    from flows.screen import screen_archives  # brings Prefect, Dask and torch: late, so that wrong use is told at once
+
     night = screen_archives(archives, cohort, settings, runner, say=lambda line: print(line, file=sys.stderr))
     if json_:
         document = {**asdict(night), "snapshot": str(night.snapshot.folder), "rows": night.snapshot.rows}
