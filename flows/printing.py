@@ -65,12 +65,27 @@ def _print_rich(
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim")
-    for column, to_the_left in zip(columns, left, strict=True):
-        table.add_column(column, justify="left" if to_the_left else "right")
+    table.padding, table.pad_edge, table.collapse_padding = (0, 1), False, True
+    for column, to_the_left, stays in zip(columns, left, _unbroken(left), strict=True):
+        table.add_column(column, justify="left" if to_the_left else "right", no_wrap=stays)
     for i, row in enumerate(rows):
         total = last_is_total and i == len(rows) - 1
         table.add_row(*row, style="bold" if total else None, end_section=last_is_total and i == len(rows) - 2)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    unbroken = [
+        max(map(len, cells))
+        for cells, stays in zip(zip(columns, *rows, strict=True), _unbroken(left), strict=True)
+        if stays
+    ]
+    if sum(unbroken) + 2 * len(columns) > console.width:
+        console.print(plain_table(title, columns, rows, left), soft_wrap=True)  # rather wrapped lines than cut numbers
+    else:
+        console.print(table)
+
+
+def _unbroken(left: Sequence[bool]) -> list[bool]:
+    """Columns whose cells are never broken into lines: the first one and all numbers."""
+    return [i == 0 or not to_the_left for i, to_the_left in enumerate(left)]
 
 
 def print_json(document: Any) -> None:

@@ -54,7 +54,7 @@ def evaluate(
     grading = GradingSettings()
     table_1, table_2 = detection(comparisons, grading), classifications(comparisons, grading)
     by_study = [
-        {"name": one.name, "state": one.state, **_study(comparison)}
+        {"name": one.name, "state": one.state, "compared": one.study_key is not None, **_study(comparison)}
         for one, comparison in zip(linked, comparisons, strict=True)
     ]
     if as_json:
@@ -90,32 +90,21 @@ def _study(comparison) -> dict:
 
 
 def _print_studies(by_study: Sequence[dict]) -> None:
-    columns = [
-        "study",
-        "state",
-        "annotated",
-        "found",
-        "missed",
-        "false",
-        "outside",
-        "centre mm",
-        "heights mm",
-        "G bias",
-        "G",
-    ]
+    columns = ["study", "true", "found", "missed", "false", "out", "centre", "height", "G"]
     rows = [
         [
             study["name"],
-            study["state"],
             *(str(study[name]) for name in ("annotated", "found", "missed", "false", "outside")),
             number(study["localization_mm"]),
             number(study["heights_mae_mm"]),
-            number(study["g_bias"], 3),
             number(study["g_mae"], 3),
         ]
         for study in by_study
     ]
-    print_table("Studies (heights and G: mean absolute error)", columns, rows)
+    print_table("Vertebrae by study; mean errors of centre and height in mm, and of G", columns, rows)
+    for study in by_study:
+        if not study["compared"]:
+            print(f"Nothing to compare for {study['name']}: {study['state']}")
 
 
 def _print_table_1(table) -> None:
@@ -128,22 +117,22 @@ def _print_table_1(table) -> None:
         row("all", table.localization_mm, table.recall, precision),
         row("G <= 0.74", table.localization_moderate_mm, table.recall_moderate, ""),
     ]
-    title = "Table 1. Localisation of body centres, mean (SD), and detection"
+    title = "Table 1. Localisation, mean (SD), and detection"
     print_table(title, ["vertebrae", "localisation mm", "recall", "precision"], rows)
 
 
 def _print_table_2(table) -> None:
-    names = {0.8: "at least mild", 0.74: "at least moderate"}
+    names = {0.8: "mild", 0.74: "moderate"}
     rows = [
         [
-            f"{names.get(one.bound, 'at least')} (G <= {one.bound:.2f})",
+            f"{names.get(one.bound, '')} (G <= {one.bound:.2f})",
             one.unit,
             number(one.auc, 3),
             *(f"{number(share.value, 3)} ({share.count}/{share.n})" for share in (one.specificity, one.sensitivity)),
         ]
         for one in table
     ]
-    title = "Table 2. Classification by G"
+    title = "Table 2. At least this grade"
     print_table(title, ["grade", "by", "ROC AUC", "specificity", "sensitivity"], rows)
 
 

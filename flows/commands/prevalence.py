@@ -100,30 +100,16 @@ def _share(estimate) -> str:
     return f"{percent(estimate.share)} ({percent(estimate.low)}-{percent(estimate.high)})"
 
 
+def _counted(estimate) -> tuple[str, str]:
+    return str(estimate.count), _share(estimate)
+
+
 def _print_groups(unit: str, by: str | None, groups) -> None:
     rows = [
-        [
-            group.name,
-            str(group.moderate.n),
-            str(group.moderate.count),
-            _share(group.moderate),
-            str(group.severe.count),
-            _share(group.severe),
-            str(group.mild.count),
-            _share(group.mild),
-        ]
+        [group.name, str(group.moderate.n), *(part for one in (group.moderate, group.mild) for part in _counted(one))]
         for group in groups
     ]
-    columns = [
-        by or unit,
-        "N",
-        "n",
-        "G <= 0.74, % (95 % CI)",
-        "n",
-        "G <= 0.60, % (95 % CI)",
-        "n",
-        f"G <= 0.80, % ({NOT_CORRECTED})",
-    ]
+    columns = [by or unit, "N", "n", "G <= 0.74, % (95 % CI)", "n", f"G <= 0.80, % ({NOT_CORRECTED})"]
     print_table(f"Fractured {unit}", columns, rows, last_is_total=len(rows) > 1)
 
 

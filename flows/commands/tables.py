@@ -9,7 +9,7 @@ from flows.printing import print_json, print_table
 
 PUBLISHED = ("vertebrae", "studies", "patients", "levels_in_view")
 
-EXAMPLE_QUERY = """SELECT sex, count(*) AS patients, count(*) FILTER (worst_grade IN ('moderate', 'severe')) AS fractured
+EXAMPLE_QUERY = """SELECT sex, count(*) AS patients, count(*) FILTER (worst_grade IN ('moderate', 'severe')) AS moderate
 FROM '{folder}/patients.parquet' WHERE worst_grade IS NOT NULL GROUP BY sex"""
 
 
