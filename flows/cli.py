@@ -39,8 +39,8 @@ VERBS = {
 """What ``vertebra --help`` says of each verb; ``flows.commands.<verb>:<verb>`` is its function."""
 
 
-def build_app() -> App:
-    """The application with all its verbs, none of them imported yet."""
+def build_app(called: str | None = None) -> App:
+    """The application with all its verbs, none of them imported yet; the one that is called speaks for itself."""
     app = App(
         name="vertebra",
         help="Screens CT archives for vertebral fractures: six keypoints, three heights and the Genant index of every "
@@ -51,10 +51,10 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for verb, sentence in VERBS.items():
-        app.command(f"flows.commands.{verb}:{verb}", name=verb, help=sentence)
+        app.command(f"flows.commands.{verb}:{verb}", name=verb, help=None if verb == called else sentence)
     train = App(name="train", help="Train the networks; goes on from its last checkpoint.")
-    train.command("flows.commands.train:curve", name="curve", help="Train the network of the centre line.")
-    train.command("flows.commands.train:keypoints", name="keypoints", help="Train the networks of the keypoints.")
+    train.command("flows.commands.train:curve", name="curve")
+    train.command("flows.commands.train:keypoints", name="keypoints")
     app.command(train)
     return app
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.remove("--debug")
         debug = True
     try:
-        return build_app()(words, exit_on_error=False, print_error=False) or DONE
+        return build_app(next(iter(words), None))(words, exit_on_error=False, print_error=False) or DONE
     except BrokenPipeError:  # the reader of our output (head, less) has left; nothing to tell, nobody to tell it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

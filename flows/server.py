@@ -91,12 +91,16 @@ def _is_setting(name: str) -> bool:
     return name.startswith("PREFECT_") and hasattr(prefect.settings, name)
 
 
+def state_folder_base() -> Path:
+    """Where private servers keep their databases."""
+    base = os.environ.get(STATE_VARIABLE) or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "vertebra" / "prefect"
+
+
 @contextmanager
 def _state_folder(cohort: Path) -> Iterator[Path]:
     """The server's folder: one per cohort in the user's state folder, or a passing one where that is not writable."""
-    base = os.environ.get(STATE_VARIABLE) or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    name = hashlib.sha256(str(cohort.resolve()).encode()).hexdigest()[:12]
-    home = Path(base) / "vertebra" / "prefect" / name
+    home = state_folder_base() / hashlib.sha256(str(cohort.resolve()).encode()).hexdigest()[:12]
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=home):

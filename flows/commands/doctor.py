@@ -1,0 +1,150 @@
+"""``vertebra doctor``: what is in force and whether everything a run needs answers."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.printing import print_json, print_table
+
+
+def doctor(
+    *,
+    profile: str = "local",
+    cohort: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Check decoders, networks, devices and storage, and print the settings in force.
+
+    Example: vertebra doctor --cohort spines
+
+    Parameters
+    ----------
+    profile
+        Settings to show: a name in deployments/profiles or a .toml file.
+    cohort
+        Also check that this cohort can be written.
+    as_json
+        Print one JSON document.
+    """
+    from flows.cli import COULD_NOT_RUN, DONE
+    from flows.settings import load_settings
+
+    settings = load_settings(profile)
+    checks = [*_programs(), *_decoders(), _weights(), _device(settings.run.device), _prefect(), *_storage(cohort)]
+    sound = all(check["ok"] for check in checks)
+    if as_json:
+        print_json({"ok": sound, "checks": checks, "profile": profile, "settings": settings})
+    else:
+        rows = [[check["what"], "ok" if check["ok"] else "FAILS", check["found"]] for check in checks]
+        print_table("Checks", ["what", "", "found"], rows, text=["", "found"])
+        _print_settings(settings)
+    return DONE if sound else COULD_NOT_RUN
+
+
+def _check(what: str, ok: bool, found: str) -> dict:
+    return {"what": what, "ok": ok, "found": found}
+
+
+def _programs() -> list[dict]:
+    from importlib import metadata
+
+    names = ("vertebra", "torch", "numpy", "prefect", "dask", "pydicom", "SimpleITK", "pyarrow")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    return [_check("programs", sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}; {versions}")]
+
+
+def _decoders() -> list[dict]:
+    """One line per transfer syntax of CT archives (PS3.5 section 10)."""
+    from pydicom import uid
+    from pydicom.pixels import get_decoder
+
+    plain = (
+        uid.ImplicitVRLittleEndian,
+        uid.ExplicitVRLittleEndian,
+        uid.ExplicitVRBigEndian,
+        uid.DeflatedExplicitVRLittleEndian,
+    )
+    jpeg = uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEGLSNearLossless
+    packed = (*jpeg, uid.JPEG2000Lossless, uid.JPEG2000, uid.RLELossless)
+    checks = []
+    for syntax in (*plain, *packed):
+        decoder = get_decoder(syntax)
+        plugins = ", ".join(decoder.available_plugins) if decoder.is_encapsulated else "pydicom"
+        checks.append(_check(f"decoder {syntax.keyword}", bool(plugins), plugins or "none"))
+    return checks
+
+
+def _weights() -> dict:
+    from vertebra_core.errors import VertebraError
+    from vertebra_core.models import load_models
+
+    try:
+        return _check("networks", True, f"digest {load_models().digest}")
+    except VertebraError as error:
+        return _check("networks", False, str(error))
+
+
+def _device(wanted: str) -> dict:
+    import torch
+
+    from tasks.method import choose_device
+    from vertebra_core.errors import VertebraError
+
+    try:
+        device = choose_device(wanted)
+    except VertebraError as error:
+        return _check("device", False, str(error))
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{len(os.sched_getaffinity(0))} cores"
+    return _check("device", True, f"{wanted} -> {device} ({name})")
+
+
+def _prefect() -> dict:
+    from flows.server import configured_api, state_folder_base
+
+    url = configured_api()
+    if url is None:
+        return _check("Prefect", _writable(state_folder_base()), f"private server, state in {state_folder_base()}")
+    return _check("Prefect", _answers(url), f"configured: {url}")
+
+
+def _answers(url: str) -> bool:
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _storage(cohort: Path | None) -> list[dict]:
+    import shutil
+
+    if cohort is None:
+        return []
+    place = next(folder for folder in (cohort, *cohort.resolve().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free / 1024**3
+    return [_check("cohort", _writable(place), f"{place}, {free:.0f} GiB free")]
+
+
+def _writable(folder: Path) -> bool:
+    import tempfile
+
+    place = next((one for one in (folder, *folder.resolve().parents) if one.is_dir()), None)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return place is not None
+    except OSError:
+        return False
+
+
+def _print_settings(settings) -> None:
+    from dataclasses import asdict
+
+    sections = {**asdict(settings.method), "run": asdict(settings.run)}
+    rows = [[f"{section}.{key}", str(value)] for section, keys in sections.items() for key, value in keys.items()]
+    title = f"Settings in force (profile {settings.profile}; digest {settings.method.digest()})"
+    print_table(title, ["setting", "value"], rows, text=["value"])
