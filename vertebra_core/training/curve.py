@@ -1,5 +1,6 @@
-"""Training of the first network (paper 5.1): one loop, resumable, on a CPU or a GPU."""
+"""Training of the first network (paper 5.1): `vertebra train curve`, and its one loop; on a CPU or a GPU."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,21 @@ from torch.nn import functional as F
 
 from vertebra_core.curve.grid import network_channels
 from vertebra_core.curve.network import STRIDE, CurveNetwork, CurvePrediction
-from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint
-from vertebra_core.training.curve_data import GRID_MM, UNKNOWN, CurveCase, Piece, random_piece
+from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from vertebra_core.training.curve_cases import UNKNOWN, CurveCase, phantom_cases, real_cases
+from vertebra_core.training.curve_data import GRID_MM, Piece, random_piece
+from vertebra_core.training.curve_spineless import spineless_piece
 
 SHAPES = ((64, 112, 112), (48, 144, 144), (112, 80, 80), (64, 64, 64))
 """Sizes [Z, Y, X] of the pieces, 3 mm voxels: a chest with its front, a whole body, a long spine, a spine protocol."""
 SHAPE_SHARES = (0.45, 0.2, 0.2, 0.15)
-
-PieceSource = Callable[[tuple[int, int, int], np.random.Generator], Piece]
-"""Makes a piece of the asked size: a phantom, for instance."""
 
 
 @dataclass(frozen=True)
 class CurveTraining:
     """Numbers of a training run."""
 
-    steps: int = 2000
+    steps: int = 1300
     batch: int = 4
     shapes: tuple[tuple[int, int, int], ...] = SHAPES
     shares: tuple[float, ...] = SHAPE_SHARES
@@ -36,8 +36,10 @@ class CurveTraining:
     warm_up: int = 50
     presence_weight: float = 2.0
     """Cross-entropy of presence against the mean absolute error in mm: about equal at the end of training."""
-    other_share: float = 0.25
-    """Share of pieces that come from the other source (phantoms), where there is one."""
+    phantom_share: float = 0.19
+    """Share of pieces cut from phantoms where there are real scans too."""
+    spineless_share: float = 0.06
+    """Share of pieces without a spine (`spineless_piece`)."""
     seed: int = 0
     checkpoint_every: int = 100
 
@@ -70,18 +72,28 @@ def curve_loss(said: CurvePrediction, points: Tensor, placed: Tensor, status: Te
     return (error * placed).sum() / placed.sum().clamp_min(1), (presence * known).sum() / known.sum().clamp_min(1)
 
 
+def draw_piece(
+    scans: Sequence[CurveCase],
+    phantoms: Sequence[CurveCase],
+    shape: tuple[int, int, int],
+    settings: CurveTraining,
+    rng: np.random.Generator,
+) -> Piece:
+    """One piece of a scan, of a phantom, or of neither."""
+    kind = rng.random()
+    if kind < settings.spineless_share:
+        return spineless_piece(shape, rng)
+    synthetic = not scans or (bool(phantoms) and kind < settings.spineless_share + settings.phantom_share)
+    cases = phantoms if synthetic else scans
+    return random_piece(cases[int(rng.integers(len(cases)))], shape, rng)
+
+
 def draw_batch(
-    cases: Sequence[CurveCase], other: PieceSource | None, settings: CurveTraining, rng: np.random.Generator
+    scans: Sequence[CurveCase], phantoms: Sequence[CurveCase], settings: CurveTraining, rng: np.random.Generator
 ) -> list[Piece]:
-    """Pieces of one size from scans (and phantoms) chosen at random."""
+    """Pieces of one random size."""
     shape = settings.shapes[int(rng.choice(len(settings.shapes), p=settings.shares))]
-    pieces = []
-    for _ in range(settings.batch):
-        if other is not None and rng.random() < settings.other_share:
-            pieces.append(other(shape, rng))
-        else:
-            pieces.append(random_piece(cases[int(rng.integers(len(cases)))], shape, rng))
-    return pieces
+    return [draw_piece(scans, phantoms, shape, settings, rng) for _ in range(settings.batch)]
 
 
 def collate(pieces: Sequence[Piece], device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -104,10 +116,48 @@ def rate_at(step: int, settings: CurveTraining) -> float:
 
 
 def train(
-    cases: Sequence[CurveCase],
+    images: Path | None,
+    annotations: Path | None,
+    work: Path,
+    weights: Path,
+    *,
+    leave_out: Sequence[str] = (),
+    phantoms: int = 12,
+    steps: int = CurveTraining.steps,
+    seed: int = 0,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train the first network and write its weights.
+
+    A run that was stopped goes on from its checkpoint in ``work``.
+
+    Parameters
+    ----------
+    images, annotations : Path or None
+        Annotated CT (`vertebra_core.training.real`). None: phantoms only.
+    work : Path
+        Resampled scans, phantoms and checkpoints.
+    weights : Path
+        Where ``curve.safetensors`` is written.
+    leave_out : sequence of str
+        Names of truth files that are not trained on, for evaluation on unseen patients.
+    """
+    scans = real_cases(images, annotations, work, leave_out, say)
+    synthetic = list(phantom_cases(phantoms, seed, work, say))
+    say(f"{len(scans)} scans, {len(synthetic)} phantoms")
+    settings = CurveTraining(steps=steps, seed=seed)
+    names = [case.name for case in [*scans, *synthetic]]
+    run = hashlib.sha256(repr((names, settings)).encode()).hexdigest()[:8]
+    network = fit(scans, synthetic, work / f"curve-{run}.pt", settings, device, lambda progress: say(str(progress)))
+    save_weights(weights / "curve.safetensors", network)
+
+
+def fit(
+    scans: Sequence[CurveCase],
+    phantoms: Sequence[CurveCase],
     checkpoint: Path,
     settings: CurveTraining,
-    other: PieceSource | None = None,
     device: str = "cpu",
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> CurveNetwork:
@@ -115,12 +165,10 @@ def train(
 
     Parameters
     ----------
-    cases : sequence of CurveCase
+    scans, phantoms : sequence of CurveCase
     checkpoint : Path
         Written every ``settings.checkpoint_every`` steps: weights, optimiser, step and random state.
     settings : CurveTraining
-    other : callable, optional
-        Source of further pieces.
     device : str
         "cpu" or "cuda"; both compute the convolutions in bfloat16.
     report : callable
@@ -135,7 +183,7 @@ def train(
     network.train()
     for step in range(start, settings.steps):
         optimiser.param_groups[0]["lr"] = rate_at(step, settings)
-        x, points, placed, status = collate(draw_batch(cases, other, settings, rng), device)
+        x, points, placed, status = collate(draw_batch(scans, phantoms, settings, rng), device)
         with torch.autocast(device, torch.bfloat16):
             said = network(x)
         error, presence = curve_loss(said, points, placed, status)

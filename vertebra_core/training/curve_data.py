@@ -1,114 +1,19 @@
-"""Training data of the first network: annotated CTs on a fine grid, and the random pieces cut from them."""
+"""Random pieces of scans as the first network sees them: turned, bent, cut, and painted anew."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
 
-from vertebra_core.curve.grid import patient_grid
-from vertebra_core.geometry import CentreLine, apply_affine
 from vertebra_core.training.curve_appearance import repaint
-from vertebra_core.training.spines import true_line
-from vertebra_core.truth import Truth
-from vertebra_core.volume import AIR_HU, Volume
+from vertebra_core.training.curve_cases import ABSENT, CUT_END_MM, PRESENT, SOURCE_MM, UNKNOWN, CurveCase
+from vertebra_core.volume import AIR_HU
 
-SOURCE_MM = 2.0
-"""Grid of the stored CTs: finer than the network's 3 mm, so that turning and scaling them blurs little."""
 GRID_MM = 3.0
 """Grid of the network (paper 5.1; `CurveSettings.grid_mm`)."""
-LINE_STEP_MM = 2.0
-"""Distance of the points of a true line."""
-BEYOND_MM = 600.0
-"""A line is prolonged straight this far, so that every slice of the scan has a place on it."""
-NATURAL_END_MM = 10.0
-"""What lies this close beyond C3 or L5 is not judged: the network may take it for spine or not."""
-CUT_END_MM = 8.0
-"""The same inside an end, and where the image ends: about half a vertebral body."""
-PRESENT, ABSENT, UNKNOWN = 1, 0, -1
-
-
-@dataclass(frozen=True)
-class CurveCase:
-    """One annotated CT.
-
-    Parameters
-    ----------
-    name : str
-    hu : array [z, y, x], int16
-        Patient-aligned (LPS, all indices ascending), cubes of `SOURCE_MM`.
-    origin : array [3]
-        LPS of voxel [0, 0, 0], mm.
-    line : array [n, 3]
-        Points of the true line from the top downward, LPS mm, prolonged straight at both ends.
-    status : array [n], int16
-        PRESENT, ABSENT or UNKNOWN: does the axial slice through this point show a body from C3 to L5?
-    structures : array [z, y, x], uint8
-        Labels of organs, vessels and bones (TotalSegmentator's classes); all zero where there are none.
-    """
-
-    name: str
-    hu: Int16[np.ndarray, "z y x"]
-    origin: Float[np.ndarray, "3"]
-    line: Float[np.ndarray, "n 3"]
-    status: Int16[np.ndarray, "n"]
-    structures: UInt8[np.ndarray, "z y x"]
-
-
-def labelled_line(truth: Truth, whole_spine: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the true line and what the annotation says of the slices through them.
-
-    Annotations list every vertebra between their first and last. Above a whole C3 and below a whole L5 no vertebra
-    follows that is looked for; beyond any other first or last vertebra nothing is known, unless ``whole_spine`` says
-    that all are listed, as a phantom's are.
-    """
-    line: CentreLine = true_line(truth.points, 40.0)
-    middles = truth.points[:, 2:4].reshape(-1, 3)
-    ends = line.straight_from_patient(middles[[0, -1]])[:, 2]
-    s = np.arange(-BEYOND_MM, line.length + BEYOND_MM, LINE_STEP_MM)
-    status = np.where((s >= ends[0]) & (s <= ends[1]), PRESENT, UNKNOWN).astype(np.int16)
-    if whole_spine or (truth.levels[0] == "C3" and truth.complete[0]):
-        status[np.abs(s - ends[0]) < CUT_END_MM / 2] = UNKNOWN
-        status[s < ends[0] - NATURAL_END_MM] = ABSENT
-    if whole_spine or (truth.levels[-1] == "L5" and truth.complete[-1]):
-        status[np.abs(s - ends[1]) < CUT_END_MM / 2] = UNKNOWN
-        status[s > ends[1] + NATURAL_END_MM] = ABSENT
-    return line.position(s), status
-
-
-def prepare_case(name: str, volume: Volume, truth: Truth, structures: Volume | None = None) -> CurveCase:
-    """Bring an annotated CT, and its label map where there is one, to the grid of the training data."""
-    grid = patient_grid(volume, SOURCE_MM)
-    line, status = labelled_line(truth)
-    hu = np.clip(np.rint(grid.hu), AIR_HU, 3000).astype(np.int16)
-    labels = np.zeros(hu.shape, np.uint8) if structures is None else nearest_labels(structures, grid.origin, hu.shape)
-    return CurveCase(name, hu, grid.origin, line, status, labels)
-
-
-def nearest_labels(structures: Volume, origin: np.ndarray, shape: tuple[int, ...]) -> UInt8[np.ndarray, "z y x"]:
-    """Labels of the nearest voxel at every point of the patient-aligned grid; 0 outside the label map."""
-    z, y, x = (origin[2 - axis] + SOURCE_MM * np.arange(n) for axis, n in enumerate(shape))
-    points = np.stack(np.broadcast_arrays(x[None, None], y[None, :, None], z[:, None, None]), -1)
-    index = np.rint(apply_affine(np.linalg.inv(structures.patient_from_voxel), points)).astype(int)[..., ::-1]
-    inside = ((index >= 0) & (index < structures.hu.shape)).all(-1)
-    index[~inside] = 0
-    return np.where(inside, structures.hu[tuple(np.moveaxis(index, -1, 0))], 0).astype(np.uint8)
-
-
-def save_case(case: CurveCase, path: Path) -> None:
-    """Store a case as npz."""
-    np.savez_compressed(path, **vars(case))
-
-
-def load_case(path: Path) -> CurveCase:
-    """Read a case back."""
-    with np.load(path) as stored:
-        values = {name: stored[name] for name in stored.files}
-    return CurveCase(**{**values, "name": str(values["name"])})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vertebra_core.training.curve_appearance import repaint
-from vertebra_core.training.curve_data import ABSENT, GRID_MM, Piece
+from vertebra_core.training.curve_cases import ABSENT
+from vertebra_core.training.curve_data import GRID_MM, Piece
 from vertebra_core.volume import AIR_HU
 
 
