@@ -1,24 +1,22 @@
 """Both networks with their weights, and the digest that identifies them in every row."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
+from safetensors.torch import load_file
 from torch import nn
 
+from vertebra_core.curve.network import CurveNetwork
+from vertebra_core.errors import CouldNotRun
+from vertebra_core.keypoints.find import KeypointModels
+from vertebra_core.keypoints.network import KeypointDetector, KeypointRefiner
 
-@dataclass(frozen=True)
-class KeypointModels:
-    """The networks of step 2 (paper 3.2).
-
-    Parameters
-    ----------
-    detector : nn.Module
-        Anchor network on the whole plane.
-    refiner : nn.Module or None
-        Heat maps on a patch turned to each vertebra; None: the detector's own points are used.
-    """
-
-    detector: nn.Module
-    refiner: nn.Module | None
+WEIGHTS = Path(__file__).parent / "weights"
+"""The weights that ship with the package; docs/model_card.md says what they were trained on."""
+Network = TypeVar("Network", bound=nn.Module)
+FILES = ("curve.safetensors", "detector.safetensors", "refiner.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,49 @@ class Models:
         Sixteen hex digits of all weight files together.
     """
 
-    curve: nn.Module
+    curve: CurveNetwork
     keypoints: KeypointModels
     digest: str
+
+
+def weights_digest(folder: Path = WEIGHTS) -> str:
+    """Digest of the weight files, without loading them.
+
+    Raises
+    ------
+    CouldNotRun
+        A file is missing.
+    """
+    total = hashlib.sha256()
+    for name in FILES:
+        path = Path(folder) / name
+        if not path.is_file():
+            raise CouldNotRun(f"no weights at {path}; reinstall the package or train them (vertebra train)")
+        total.update(path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
+    """Load both networks, ready for inference.
+
+    Raises
+    ------
+    CouldNotRun
+        A file is missing or does not fit the network.
+    """
+    digest = weights_digest(folder)
+    curve, detector, refiner = (
+        _ready(network(), Path(folder) / name, device)
+        for network, name in zip((CurveNetwork, KeypointDetector, KeypointRefiner), FILES, strict=True)
+    )
+    return Models(curve, KeypointModels(detector, refiner), digest)
+
+
+def _ready(network: Network, path: Path, device: str) -> Network:
+    # Weights are stored as float16 and computed with as float32.
+    state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CouldNotRun(f"{path} does not fit {type(network).__name__}: {error}") from error
+    return network.eval().to(device)

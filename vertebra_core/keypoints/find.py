@@ -11,9 +11,24 @@ from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.keypoints.anchors import anchor_sizes, boxes_of, decode, suppress
 from vertebra_core.keypoints.network import KeypointDetector, KeypointRefiner, normalise, soft_argmax_2d
 from vertebra_core.keypoints.patches import patches_around, sample_patches
-from vertebra_core.models import KeypointModels
 from vertebra_core.settings import KeypointSettings
 from vertebra_core.straighten import StraightSpine
+
+
+@dataclass(frozen=True)
+class KeypointModels:
+    """The networks of step 2.
+
+    Parameters
+    ----------
+    detector : KeypointDetector
+        Anchor network on the whole plane.
+    refiner : KeypointRefiner or None
+        Heat maps on a patch turned to each vertebra; None: the detector's own points are used.
+    """
+
+    detector: KeypointDetector
+    refiner: KeypointRefiner | None
 
 
 @dataclass(frozen=True)

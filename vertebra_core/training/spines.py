@@ -78,8 +78,11 @@ def known_range(truth: Truth, tops: np.ndarray, bottoms: np.ndarray) -> tuple[fl
     return start, stop
 
 
-def straight_spine(name: str, volume: Volume, truth: Truth) -> Spine:
-    """Straighten a volume along its true centre line and map the keypoints into the plane."""
+def straight_spine(name: str, volume: Volume, truth: Truth, sharpness: float | None = None) -> Spine:
+    """Straighten a volume along its true centre line and map the keypoints into the plane.
+
+    `sharpness` is taken from the largest voxel spacing unless it is given.
+    """
     line = true_line(truth.points, BEYOND_MM)
     settings = StraightenSettings(anterior_mm=STACK_V_MM, posterior_mm=STACK_V_MM, parallel_mm=tuple(STACK_U_MM))
     straight = straighten(volume, line, settings)
@@ -94,5 +97,5 @@ def straight_spine(name: str, volume: Volume, truth: Truth) -> Spine:
         points,
         truth.complete,
         known,
-        sharpness_of(float(volume.spacing.max())),
+        sharpness_of(float(volume.spacing.max())) if sharpness is None else sharpness,
     )

@@ -1,0 +1,139 @@
+"""What the second network learns from: targets, warps, samples that repeat, runs that go on."""
+
+import numpy as np
+import pytest
+import torch
+
+from vertebra_core.keypoints.anchors import POSITIVE_OVERLAP, anchor_overlap, boxes_of, decode
+from vertebra_core.keypoints.anchors import anchor_sizes as sizes_of_anchors
+from vertebra_core.keypoints.network import KeypointRefiner
+from vertebra_core.measure import genant_index
+from vertebra_core.training.checkpoint import save_weights
+from vertebra_core.training.detector import make_targets, train_detector
+from vertebra_core.training.refiner import PatchBatch, make_patches, refinement_loss, train_refiner
+from vertebra_core.training.samples import Windows
+from vertebra_core.training.spines import STACK_U_MM, Spine
+from vertebra_core.training.warp import random_affine, source_of, warp_vertebrae
+
+
+def body(top: float, depth: float = 30.0, height: float = 24.0) -> np.ndarray:
+    """Six keypoints (v, s) of an upright body whose anterior top lies at s = top."""
+    front, middle, back = -depth / 2, 0.0, depth / 2
+    return np.array(
+        [[front, top], [front, top + height], [middle, top + 1.5], [middle, top + height - 1.5], [back, top]]
+        + [[back, top + height]]
+    )
+
+
+@pytest.fixture(scope="module")
+def spine() -> Spine:
+    """A plain column of eight bright boxes on dark ground: enough to learn from in a few steps."""
+    points = np.stack([body(20.0 + 30.0 * i) for i in range(8)])
+    planes = np.full((len(STACK_U_MM), 560, 257), 40, np.int16)
+    for six in points:
+        low, high = (six.min(0) - [-64.0, 0.0]) / 0.5, (six.max(0) - [-64.0, 0.0]) / 0.5
+        planes[:, int(low[1]) : int(high[1]), int(low[0]) : int(high[0])] = 300
+    valid = np.ones(planes.shape[1:], bool)
+    return Spine("boxes", planes, valid, np.array([-64.0, 0.0]), 0.5, points, np.ones(8, bool), (-1e6, 1e6), 1.0)
+
+
+def test_targets_are_the_anchors_that_overlap_more_than_half(spine):
+    window = Windows([spine], np.ones(1), 3, 10)[1]
+    targets = make_targets(window, 0.5)
+    whole = window.points[window.complete]
+    assert len(whole) >= 3
+    v = window.origin_mm[0] + 0.25 + np.arange(targets.objectness.shape[2])
+    s = window.origin_mm[1] + 0.25 + np.arange(targets.objectness.shape[1])
+    overlaps = anchor_overlap(boxes_of(whole), v, s)
+    said = np.nan_to_num(targets.objectness.numpy()) == 1
+    expected = (overlaps > POSITIVE_OVERLAP).any(0)
+    assert expected.sum() > 100
+    assert (said & expected).sum() == expected.sum()
+    anchor, row, column = (getattr(targets, n).numpy() for n in ("anchor", "row", "column"))
+    points = decode(targets.encoded.numpy(), np.stack([v[column], s[row]], 1), sizes_of_anchors()[anchor])
+    nearest = np.abs(points[:, None] - whole[None]).max((2, 3)).min(1)
+    assert nearest.max() < 1e-3  # every positive points at the keypoints of one vertebra
+
+
+def test_what_is_not_annotated_is_not_called_empty(spine):
+    window = Windows([spine], np.ones(1), 3, 10)[1]
+    narrow = Windows([spine], np.ones(1), 3, 10)[1]
+    object.__setattr__(narrow, "known_mm", (float(window.origin_mm[1]) + 60.0, 1e6))
+    objectness = make_targets(narrow, 0.5).objectness.numpy()
+    assert np.isnan(objectness[:, :59]).mean() > 0.9
+    assert np.isfinite(make_targets(window, 0.5).objectness.numpy()[:, 5:55]).any()
+
+
+def test_warps_fracture_and_keep_discs():
+    rng = np.random.default_rng(5)
+    old = np.stack([body(30.0 * i) for i in range(10)])
+    deepest, gaps = 1.0, []
+    for _ in range(200):
+        new = warp_vertebrae(old, rng)
+        heights = np.linalg.norm(new[:, 0::2] - new[:, 1::2], axis=-1)
+        deepest = min(deepest, genant_index(heights).min())
+        gaps.append(new[1:, 4::5, 1][:, 0] - new[:-1, 5, 1])
+    assert 0.33 < deepest < 0.5
+    assert np.min(gaps) > 1.5  # 6 mm before: no disc is turned inside out
+    assert abs(np.median(gaps) - 6.0) < 0.5
+
+
+def test_the_warp_takes_new_keypoints_back_to_the_old_ones():
+    rng = np.random.default_rng(2)
+    old = np.stack([body(30.0 * i) for i in range(10)])
+    new = warp_vertebrae(old, rng)
+    assert np.abs(source_of(old, new, new) - old).max() < 0.3
+    assert np.abs(new - old).max() > 2.0
+    affine = random_affine(rng, np.array([0.0, 100.0]), 3.0)
+    np.testing.assert_allclose(affine.backward(affine.forward(old)), old, atol=1e-9)
+
+
+def test_a_sample_depends_only_on_its_number(spine):
+    a, b = Windows([spine], np.ones(1), 7, 100)[42], Windows([spine], np.ones(1), 7, 100)[42]
+    other = Windows([spine], np.ones(1), 7, 100)[43]
+    assert torch.equal(a.planes, b.planes)
+    assert not torch.equal(a.planes, other.planes)
+
+
+def test_keypoints_follow_the_pixels(spine):
+    """On the warped plane the bright box must still lie between its keypoints."""
+    inside, outside = [], []
+    for i in range(12):
+        window = Windows([spine], np.ones(1), 11, 100)[i]
+        for six in window.points[window.complete]:
+            centre = np.rint((six.mean(0) - window.origin_mm) / 0.5).astype(int)
+            above = six[[0, 4]].mean(0) - [0, 3.0]
+            gap = np.rint((above - window.origin_mm) / 0.5).astype(int)
+            inside.append(window.planes[2, centre[1], centre[0]].item())
+            if window.valid[gap[1], gap[0]]:
+                outside.append(window.planes[2, gap[1], gap[0]].item())
+    assert len(inside) > 40
+    assert np.median(inside) > np.median(outside) + 80
+
+
+def test_refiner_loss_is_zero_error_at_the_truth(spine):
+    batch = make_patches(Windows([spine], np.ones(1), 3, 10)[1], np.random.default_rng(0))
+    side = KeypointRefiner.SIDE
+    axis = torch.arange(side)
+    peak = -0.5 * ((batch.points[..., None] - axis) / 0.7) ** 2
+    logits = peak[:, :, 1, :, None] + peak[:, :, 0, None, :]
+    _, each = refinement_loss(logits, batch)
+    assert each.max() < 0.02
+    moved = PatchBatch(batch.x, batch.points + torch.tensor([2.0, 0.0]), batch.mm, batch.weight)
+    _, off = refinement_loss(logits, moved)
+    np.testing.assert_allclose(off.numpy(), 2.0 * batch.mm.mean().item(), atol=0.02)
+
+
+@pytest.mark.parametrize("trainer", [train_detector, train_refiner])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(spine, tmp_path, trainer, monkeypatch):
+    common = {"batch": 2, "seed": 1, "loaders": 0, "say": lambda line: None}
+    module = __import__(trainer.__module__, fromlist=["learning_curve"])
+    # The schedule depends on the planned length; both runs plan the same one.
+    monkeypatch.setattr(module, "learning_curve", lambda step, steps: 1.0)
+    unbroken = trainer([spine], np.ones(1), tmp_path / "whole.pt", steps=4, **common)
+    trainer([spine], np.ones(1), tmp_path / "halves.pt", steps=2, **common)
+    resumed = trainer([spine], np.ones(1), tmp_path / "halves.pt", steps=4, **common)
+    for name, value in unbroken.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    save_weights(tmp_path / "w.safetensors", resumed)
+    assert (tmp_path / "w.safetensors").stat().st_size < 2_500_000
