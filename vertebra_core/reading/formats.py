@@ -46,7 +46,7 @@ def read_volume(series: Series, settings: ReadingSettings) -> Volume:
 
 
 def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
-    headers = _headers_again(series)
+    headers = series_headers(series)
     grid = slice_grid(headers, settings)
     ordered = [headers[i] for i in grid.order]
     hu, blank, padded = _stack_slices(ordered, grid, settings)
@@ -61,7 +61,7 @@ def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
     return Volume(hu, grid.patient_from_voxel, tuple(repairs), source=source, filled_slices=filled)
 
 
-def _headers_again(series: Series) -> list[SliceHeader]:
+def series_headers(series: Series) -> list[SliceHeader]:
     """Read the headers of a series once more: its files may have changed since the inventory."""
     interned: dict = {}
     by_path: dict[str, dict[int, SliceHeader]] = {}

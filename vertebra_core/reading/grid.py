@@ -123,7 +123,8 @@ def slice_grid(slices: Sequence[SliceHeader], settings: ReadingSettings) -> Slic
 def _refuse_few(n_slices: int, normal: np.ndarray, settings: ReadingSettings) -> None:
     if n_slices >= settings.min_slices:
         return
-    detail = f"{n_slices} {plane_of(normal)} slices, at least {settings.min_slices} expected"
+    slices = "slice" if n_slices == 1 else "slices"
+    detail = f"{n_slices} {plane_of(normal)} {slices}, at least {settings.min_slices} expected"
     raise NotEvaluable(Reason.TOO_FEW_SLICES if plane_of(normal) == "axial" else Reason.NOT_A_VOLUME, detail)
 
 

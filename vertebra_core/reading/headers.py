@@ -18,7 +18,7 @@ from pydicom.filereader import dcmread, read_partial
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from vertebra_core.errors import Reason
-from vertebra_core.reading.attributes import StudyAttributes, number, numbers, study_attributes, text
+from vertebra_core.reading.attributes import CT_CLASSES, StudyAttributes, number, numbers, study_attributes, text
 from vertebra_core.reading.files import ArchiveFile, LeftAlone, open_file, walk
 
 PEEK_BYTES = 1024
@@ -187,23 +187,32 @@ def _gunzip_start(start: bytes) -> bytes:
 def _dicom_headers(file: ArchiveFile, stream: BinaryIO, interned: Interned) -> list[Header]:
     dataset = read_partial(stream, stop_when=lambda tag, vr, length: tag.group > LAST_IMAGE_GROUP, force=True)
     meta = getattr(dataset, "file_meta", Dataset())
-    if text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    declared_class = text(meta, "MediaStorageSOPClassUID")
+    if declared_class == MediaStorageDirectoryStorage:
         return [LeftAlone(file, Reason.NOT_AN_IMAGE)]
     study = study_attributes(dataset, file)
     if not (study.sop_class_uid or study.modality or study.series_uid_in_header):
         return [LeftAlone(file, Reason.UNREADABLE)]
     study = interned.setdefault(study, study)
-    if not study.may_be_ct or study.rows is None or study.columns is None:
+    if study.rows is None or study.columns is None:
+        # A CT image without a matrix is cut off in its header; anything else without one is no image.
+        cut_off = not CT_CLASSES.isdisjoint({study.sop_class_uid, declared_class})
+        return [LeftAlone(file, Reason.UNREADABLE) if cut_off else ObjectHeader(file, study)]
+    if not study.may_be_ct:
         return [ObjectHeader(file, study)]
+    complete = is_complete(study, file.size - stream.tell())
     if study.frames > 1 or study.is_enhanced:
         stream.seek(0)
         groups = dcmread(stream, stop_before_pixels=True, force=True)  # the frames stand after LAST_IMAGE_GROUP
         described = len(groups.get("PerFrameFunctionalGroupsSequence") or [])
-        return [slice_header(file, groups, study, frame) for frame in range(min(described, study.frames) or 1)]
-    return [slice_header(file, dataset, study)]
+        frames = range(min(described, study.frames) or 1)
+        return [slice_header(file, groups, study, complete, frame) for frame in frames]
+    return [slice_header(file, dataset, study, complete)]
 
 
-def slice_header(file: ArchiveFile, dataset: Dataset, study: StudyAttributes, frame: int | None = None) -> SliceHeader:
+def slice_header(
+    file: ArchiveFile, dataset: Dataset, study: StudyAttributes, complete: bool, frame: int | None = None
+) -> SliceHeader:
     """Gather what one image says about itself: the dataset of a classic file, or one frame of a multi-frame file."""
     parts = [dataset] if frame is None else functional_groups(dataset, frame)
 
@@ -227,7 +236,7 @@ def slice_header(file: ArchiveFile, dataset: Dataset, study: StudyAttributes, fr
         tell_apart=tuple(sys.intern(first(text, keyword) or "") for keyword in TELL_APART),
         in_order=tuple(first(text, keyword) or "" for keyword in IN_ORDER),
         instance_number=frame if frame is not None else None if instance is None else int(instance),
-        complete=is_complete(file, study),
+        complete=complete,
     )
 
 
@@ -240,9 +249,7 @@ def functional_groups(dataset: Dataset, frame: int) -> list[Dataset]:
     return [*items, dataset]
 
 
-def is_complete(file: ArchiveFile, study: StudyAttributes) -> bool:
-    """Tell whether an uncompressed file is long enough for the pixels it claims; True where it cannot be told."""
-    if study.compressed or not study.rows or not study.columns:
-        return True
-    claimed = study.rows * study.columns * max(study.frames, 1) * study.bits_allocated // 8
-    return file.size >= claimed
+def is_complete(study: StudyAttributes, bytes_left: int) -> bool:
+    """Tell whether the rest of an uncompressed file can hold the pixels it claims; True where it cannot be told."""
+    claimed = (study.rows or 0) * (study.columns or 0) * max(study.frames, 1) * study.bits_allocated // 8
+    return study.compressed or bytes_left >= claimed

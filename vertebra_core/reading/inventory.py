@@ -1,9 +1,10 @@
 """What an archive holds: a row for every series met, and a count of everything else."""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vertebra_core.errors import NotEvaluable, Reason
@@ -49,11 +50,10 @@ def find_series(archives: Sequence[Path | str], settings: ReadingSettings, on_pr
     WrongUse
         An archive that does not exist. An empty one has no series.
     """
-    images: dict[tuple[str, str, str], list[SliceHeader]] = defaultdict(list)
-    objects: dict[tuple[str, str, str, str], list[ObjectHeader]] = defaultdict(list)
+    images: dict[tuple[str, ...], list[SliceHeader]] = defaultdict(list)
+    objects: dict[tuple[str, ...], list[ObjectHeader]] = defaultdict(list)
     rows: list[Series] = []
     left_alone: Counter[Reason] = Counter()
-    files_seen = 0
     for header in scan_headers(archives, on_progress):
         match header:
             case LeftAlone():
@@ -61,15 +61,43 @@ def find_series(archives: Sequence[Path | str], settings: ReadingSettings, on_pr
             case VolumeHeader():
                 rows.append(volume_series(header, settings))
             case ObjectHeader(study=study):
-                objects[study.patient_id, study.study_uid, study.series_uid, study.sop_class_uid].append(header)
+                objects[(*_series_identity(study, header.file), study.sop_class_uid)].append(header)
             case SliceHeader(study=study):
-                images[study.patient_id, study.study_uid, study.series_uid].append(header)
+                images[_series_identity(study, header.file)].append(header)
     for slices in images.values():
         rows += image_series(slices, settings)
     rows += [object_series(members) for members in objects.values()]
     files_seen = sum(series.n_files for series in rows) + sum(left_alone.values())
+    rows = tell_archives_apart(rows)
     rows.sort(key=lambda series: (series.archive, series.path, series.study_uid, series.series_uid, series.stack))
     return Inventory(tuple(rows), dict(left_alone), files_seen)
+
+
+def _series_identity(study: StudyAttributes, file: ArchiveFile) -> tuple[str, ...]:
+    """What images of one series share; a series UID counts across archives, a folder only within its own."""
+    archive = "" if study.series_uid_in_header else file.archive
+    return archive, study.patient_id, study.study_uid, study.series_uid
+
+
+def tell_archives_apart(rows: Sequence[Series]) -> list[Series]:
+    """Prefix names that are paths where two archives hold the same path: they are different studies."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if not is_uid(row.study_uid) and row.archive not in homes[row.study_uid]:
+            homes[row.study_uid].append(row.archive)
+    apart = []
+    for row in rows:
+        if homes.get(row.study_uid, [row.archive])[0] != row.archive:
+            name = f"{row.archive}/{row.study_uid}"
+            own = row.series_uid if is_uid(row.series_uid) else f"{row.archive}/{row.series_uid}"
+            row = replace(row, study_uid=name, series_uid=own)
+        apart.append(row)
+    return apart
+
+
+def is_uid(name: str) -> bool:
+    """True for a DICOM UID, False for the path that stands in for one."""
+    return re.fullmatch(r"[0-9.]+", name) is not None
 
 
 # -- images -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from scipy.ndimage import label
 
 from vertebra_core.errors import NotEvaluable, Reason
@@ -48,6 +49,7 @@ def _decode_file(slices: Sequence[SliceHeader], position: int, air_below_hu: flo
     try:
         with open_file(file.archive, file.path) as stream:
             dataset = dcmread(stream, force=True)
+        _complete_description(dataset)
         _need_decoder(dataset)
         frames = iter_pixels(dataset, indices=[header.frame or 0 for header in slices], raw=True)
         for header in slices:
@@ -62,6 +64,16 @@ def _decode_file(slices: Sequence[SliceHeader], position: int, air_below_hu: flo
         raise NotEvaluable(Reason.OUT_OF_MEMORY) from None
     except Exception:  # decoders raise what they like, and their texts may hold paths
         raise NotEvaluable(Reason.PIXELS_DAMAGED, f"slice {position + done + 1} cannot be decoded") from None
+
+
+def _complete_description(dataset: Dataset) -> None:
+    """Supply what a file without a meta header, or an anonymiser, left out and what a CT leaves no choice about."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, _ = dataset.original_encoding
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    for keyword, only_value in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
+        if keyword not in dataset:
+            setattr(dataset, keyword, only_value)
 
 
 def _need_decoder(dataset: Dataset) -> None:

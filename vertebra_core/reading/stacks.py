@@ -59,15 +59,25 @@ def split_stacks(slices: Sequence[SliceHeader]) -> list[Stack]:
     for alike in _alike(slices):
         if directions(alike[0]) is None:
             stacks.append(Stack(tuple(alike)))
-            continue
-        along = sort_along_normal(alike)
-        kept, duplicates = _drop_duplicates(along)
-        parts = _part_collisions(kept)
-        stacks += [Stack(tuple(part), (), _collides(part)) for part in parts]
-        if duplicates:
-            owner = next(i for i, stack in enumerate(stacks) if stack.slices[0] in parts[0])
-            stacks[owner] = Stack(stacks[owner].slices, tuple(duplicates), stacks[owner].collides)
+        else:
+            stacks += _split_colliding(sort_along_normal(alike))
     return sorted(stacks, key=_stack_order)
+
+
+def _split_colliding(along: list[SliceHeader]) -> list[Stack]:
+    """Drop duplicates of parallel images and part what still collides."""
+    kept, duplicates = _drop_same_instance(along)
+    if _collides(kept) and _all_collisions_are_copies(kept):
+        kept, copies = _drop_same_pixels(kept)
+        duplicates += copies
+    parts = _part_collisions(kept)
+    if any(map(_collides, parts)):
+        kept, copies = _drop_same_pixels(kept)
+        duplicates += copies
+        parts = _part_collisions(kept)
+    parts, copies = _drop_copied_parts(parts)
+    duplicates += copies
+    return [Stack(tuple(part), tuple(duplicates) if i == 0 else (), _collides(part)) for i, part in enumerate(parts)]
 
 
 def _stack_order(stack: Stack) -> tuple:
@@ -107,7 +117,8 @@ def _alike(slices: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
 
 def _kind(header: SliceHeader) -> Hashable:
     study = header.study
-    return study.rows, study.columns, study.kernel, is_localizer(header), directions(header) is not None
+    geometry = directions(header) is not None
+    return study.sop_class_uid, study.rows, study.columns, study.kernel, is_localizer(header), geometry
 
 
 def _same_grid(a: SliceHeader, b: SliceHeader) -> bool:
@@ -135,57 +146,65 @@ def _collides(slices: Sequence[SliceHeader]) -> bool:
 # -- duplicates ---------------------------------------------------------------------------------------------------
 
 
-def _drop_duplicates(along: list[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
-    """Drop copies: the same instance under another name, or another instance with the same pixels."""
-    places = _places(along)
-    kept, dropped = [], []
-    for place in places:
-        survivors, copies = _same_instance(place)
-        kept.append(survivors)
-        dropped += copies
-    if any(len(place) > 1 for place in kept) and _may_hold_equal_pixels(kept):
-        for i, place in enumerate(kept):
-            kept[i], copies = _same_pixels(place)
-            dropped += copies
-    return [header for place in kept for header in place], dropped
-
-
-def _same_instance(place: list[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
-    """One image per SOPInstanceUID: the longest file, for a shorter one is a damaged or a recompressed copy.
+def _drop_same_instance(along: list[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
+    """Keep one image per SOPInstanceUID and place: the longest file, for a shorter one is a damaged copy.
 
     An anonymiser may have given all images one UID: numbers that differ make them different all the same.
     """
-    best: dict[Hashable, SliceHeader] = {}
-    dropped = []
-    for header in place:
-        name = header.sop_instance_uid or header.file.path
-        key = (name, header.frame, header.tell_apart, header.instance_number)
-        other = best.setdefault(key, header)
-        if other is header:
-            continue
-        if header.file.size > other.file.size:
-            best[key], other = header, best[key]
-            dropped.append(other)
+    kept, dropped = [], []
+    for place in _places(along):
+        best: dict[Hashable, SliceHeader] = {}
+        for header in sorted(place, key=lambda header: -header.file.size):
+            name = header.sop_instance_uid or header.file.path
+            best.setdefault((name, header.frame, header.tell_apart, header.instance_number), header)
+        survivors = set(map(id, best.values()))
+        kept += [header for header in place if id(header) in survivors]
+        dropped += [header for header in place if id(header) not in survivors]
+    return kept, dropped
+
+
+def _all_collisions_are_copies(along: list[SliceHeader]) -> bool:
+    """True where all images of every shared place have equal pixels.
+
+    Two acquisitions may agree in some slices (nothing enhances there), but not in all; the first that differs
+    ends the reading.
+    """
+    return all(len(set(map(_content, place))) == 1 for place in _places(along) if len(place) > 1)
+
+
+def _drop_same_pixels(along: list[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
+    """Keep one of the images that share their place, their pixels and every attribute that could part them."""
+    kept, dropped = [], []
+    for place in _places(along):
+        best: dict[Hashable, SliceHeader] = {}
+        for header in place:
+            content = _content(header) if len(place) > 1 else None
+            other = best.setdefault((content, header.tell_apart), header)
+            (kept if other is header else dropped).append(header)
+    return kept, dropped
+
+
+def _drop_copied_parts(parts: list[list[SliceHeader]]) -> tuple[list[list[SliceHeader]], list[SliceHeader]]:
+    """Drop a part whose every image equals that of an earlier part: a series sent twice with new numbers."""
+    kept: list[list[SliceHeader]] = []
+    dropped: list[SliceHeader] = []
+    for part in parts:
+        same = (other for other in kept if _same_places(part, other))
+        if any(all(_content(a) == _content(b) for a, b in zip(part, other, strict=True)) for other in same):
+            dropped += part
         else:
-            dropped.append(header)
-    return list(best.values()), dropped
+            kept.append(part)
+    return kept, dropped
 
 
-def _may_hold_equal_pixels(places: list[list[SliceHeader]]) -> bool:
-    """Look at the middle collision only: two acquisitions differ there, a copied series does not."""
-    crowded = [place for place in places if len(place) > 1]
-    digests = [pixel_digest(header) for header in crowded[len(crowded) // 2]]
-    return len(set(digests)) < len(digests)
+def _same_places(a: list[SliceHeader], b: list[SliceHeader]) -> bool:
+    if len(a) != len(b) or directions(a[0]) is None:
+        return False
+    return bool(np.abs(_offsets(a) - _offsets(b)).max() <= SAME_POSITION_MM)
 
 
-def _same_pixels(place: list[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
-    if len(place) == 1:
-        return place, []
-    best: dict[Hashable, SliceHeader] = {}
-    for header in place:
-        best.setdefault((pixel_digest(header), header.rescale), header)
-    survivors = list(best.values())
-    return survivors, [header for header in place if not any(header is other for other in survivors)]
+def _content(header: SliceHeader) -> Hashable:
+    return pixel_digest(header), header.rescale
 
 
 def pixel_digest(header: SliceHeader) -> str:

@@ -1,7 +1,10 @@
 """NIfTI, NRRD and MetaImage by SimpleITK: the file's own affine, in LPS."""
 
+import gzip
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,11 @@ from vertebra_core.reading.files import local_path, open_file
 from vertebra_core.reading.grid import plane_of, refuse_coarse, refuse_short
 from vertebra_core.settings import ReadingSettings
 
+CHUNK_BYTES = 2**22
+NIFTI_HEADER_BYTES = 352
+"""Of a NIfTI-1 file with its extension flag: where its voxels begin at the earliest."""
+NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+"""numpy types by NIfTI datatype code (nifti1.h)."""
 IMAGE_IO = {"nifti": "NiftiImageIO", "nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 SUFFIXES = {"nifti": (".nii", ".nii.gz", ".hdr"), "nrrd": (".nrrd", ".nhdr"), "metaimage": (".mha", ".mhd")}
 
@@ -51,12 +59,14 @@ def read_volume_file(
     Raises
     ------
     NotEvaluable
-        As `volume_grid`, and PIXELS_DAMAGED.
+        As `volume_grid`, and PIXELS_DAMAGED, NOT_FINITE.
     """
     import SimpleITK as sitk
 
     with _reader(archive, path, file_format) as reader:
         grid = _judge(reader, archive, path, file_format, settings)
+        if file_format == "nifti":
+            check_nifti_payload(archive, path, int(np.prod(grid.shape_xyz)))
         try:
             image = reader.Execute()
         except RuntimeError:  # ITK's text holds paths
@@ -158,3 +168,42 @@ def _states_geometry(reader, archive: str, path: str, file_format: str) -> bool:
             header = stream.read(4096).split(b"\n\n")[0]
         return b"space directions:" in header and (b"space:" in header)
     return True
+
+
+def check_nifti_payload(archive: str, path: str, n_voxels: int) -> None:
+    """Read the voxels of a NIfTI once as bytes: ITK's reader turns NaN, and what a cut file lacks, into zeros.
+
+    Raises
+    ------
+    NotEvaluable
+        PIXELS_DAMAGED, NOT_FINITE.
+    """
+    with open_file(archive, path) as stream:
+        gzipped = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        content = gzip.GzipFile(fileobj=stream) if gzipped else stream
+        try:
+            dtype, offset = _nifti_layout(content.read(NIFTI_HEADER_BYTES))
+            content.read(offset - NIFTI_HEADER_BYTES)
+            left, finite = n_voxels * dtype.itemsize, True
+            while left > 0 and (chunk := content.read(min(left, CHUNK_BYTES))):
+                left -= len(chunk)
+                if dtype.kind == "f" and len(chunk) % dtype.itemsize == 0:
+                    finite &= bool(np.isfinite(np.frombuffer(chunk, dtype)).all())
+            if gzipped:
+                content.read(1)  # past the end, so that the checksum is compared
+        except (OSError, EOFError, zlib.error, KeyError, struct.error):
+            raise NotEvaluable(Reason.PIXELS_DAMAGED, "the voxels cannot be unpacked") from None
+    if left > 0:
+        raise NotEvaluable(Reason.PIXELS_DAMAGED, f"{left} bytes of the voxels are missing")
+    if not finite:
+        raise NotEvaluable(Reason.NOT_FINITE, "at least one voxel is NaN or infinite")
+
+
+def _nifti_layout(header: bytes) -> tuple[np.dtype, int]:
+    """Type of the voxels and where they begin (nifti1.h and nifti2.h: datatype, vox_offset)."""
+    second = header[4:7] in (b"n+2", b"ni2")
+    order = "<" if int.from_bytes(header[:4], "little") in (348, 540) else ">"
+    code = struct.unpack_from(order + "h", header, 12 if second else 70)[0]
+    offset = struct.unpack_from(order + ("q" if second else "f"), header, 168 if second else 108)[0]
+    return np.dtype(order + NIFTI_TYPES[code]), max(int(offset), NIFTI_HEADER_BYTES)
