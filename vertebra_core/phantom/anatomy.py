@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from vertebra_core.geometry import CentreLine
-from vertebra_core.phantom.column import Column, bone_parts, random_column
+from vertebra_core.phantom.attachments import bone_parts
+from vertebra_core.phantom.column import Column, random_column
 from vertebra_core.phantom.fields import Parts, blend, cover
 from vertebra_core.phantom.limbs import random_limbs, random_skeleton
 from vertebra_core.phantom.organs import random_organs
@@ -32,10 +33,12 @@ class Phantom:
     person : Person
     column : Column
     torso : Torso
-    organs : Parts
-        Inside the rib cage and abdomen, clipped to them.
     limbs : Parts
-        Neck, head, arms and legs: soft tissue outside the cage.
+        Soft tissue of arms, legs and head, under the trunk.
+    organs : Parts
+        Clipped to the inside of the rib cage and of the abdomen.
+    girdle : Parts
+        Bones of shoulders and arms and soft parts of the neck, clipped to the outside of the cage.
     bones : Parts
         Discs and all bones, painted last.
     """
@@ -43,8 +46,9 @@ class Phantom:
     person: Person
     column: Column
     torso: Torso
-    organs: Parts = field(repr=False)
     limbs: Parts = field(repr=False)
+    organs: Parts = field(repr=False)
+    girdle: Parts = field(repr=False)
     bones: Parts = field(repr=False)
 
     def hu(
@@ -76,12 +80,14 @@ class Phantom:
     def _chunk(self, x, y, z, blur_mm: float, cull: bool) -> np.ndarray:
         # An axial slice has one z: profiles along z are then single numbers.
         one_z = z[0] if (z == z[0]).all() else z
-        hu, in_cage, cosine = self.torso.ground(x, y, one_z, blur_mm)
-        wall = hu.copy()
-        self.organs.paint(hu, x, y, z, blur_mm, cull)
-        hu = blend(wall, hu, cover(in_cage - np.float32(LUNG_DEPTH_MM), max(blur_mm, MIN_EDGE_MM)))
-        self.torso.paint_ribs(hu, x, y, one_z, in_cage, cosine, blur_mm)
+        hu = self.torso.surroundings(x, y, blur_mm)
         self.limbs.paint(hu, x, y, z, blur_mm, cull)
+        in_cage, cosine = self.torso.ground(hu, x, y, one_z, blur_mm)
+        inner = hu.copy()
+        self.organs.paint(inner, x, y, z, blur_mm, cull)
+        self.girdle.paint(hu, x, y, z, blur_mm, cull)
+        hu = blend(hu, inner, cover(in_cage - np.float32(LUNG_DEPTH_MM), max(blur_mm, MIN_EDGE_MM)))
+        self.torso.paint_ribs(hu, x, y, one_z, in_cage, cosine, blur_mm)
         self.bones.paint(hu, x, y, z, blur_mm, cull)
         return hu
 
@@ -107,6 +113,8 @@ def random_patient(rng: np.random.Generator, options: PatientOptions | None = No
     person = random_person(rng, options)
     column = random_column(rng, person, options)
     torso = random_torso(rng, person, column)
-    organs, limbs = random_organs(rng, person, column, torso), random_limbs(rng, person, column, torso)
-    bones = (*random_skeleton(rng, person, column, torso), *bone_parts(column))
-    return Phantom(person, column, torso, Parts(organs), Parts(limbs), Parts(bones))
+    organs = random_organs(rng, person, column, torso)
+    limbs, neck = random_limbs(rng, person, column, torso)
+    girdle, skeleton = random_skeleton(rng, person, column, torso)
+    bones = (*skeleton, *bone_parts(rng, column, options))
+    return Phantom(person, column, torso, Parts(limbs), Parts(organs), Parts((*neck, *girdle)), Parts(bones))

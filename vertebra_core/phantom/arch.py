@@ -4,6 +4,7 @@ In the vertebra's own frame (u left, v posterior, t up; mm). Both sides are alik
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -55,6 +56,7 @@ class Arch:
         q = np.sqrt((side / half_u) ** 2 + ((v - centre) / half_v) ** 2)
         return np.minimum(depth, (q - 1) * half_v)
 
+    @cached_property
     def reach(self) -> np.ndarray:
         """Corners [2, 3] of a box round the arch in the own frame."""
         ends = np.array([p for rod in self.rods + self.laminae for p in rod[:2]])
@@ -76,7 +78,7 @@ def make_arch(level: str, size: LevelSize, body: Body, scale: float, rng: np.ran
     pedicle_u = half_u + wide / 2 - 0.4
     pedicle: Flat = (
         (pedicle_u - 0.5, back - 4.0, pedicle_t),
-        (pedicle_u + 1.0, canal_v + 0.5 * half_v, pedicle_t),
+        (pedicle_u + 1.0, canal_v + 0.35 * half_v, pedicle_t),
         (wide / 2, wide / 2),
         (1.0, 1.0, high / wide),
     )
@@ -84,7 +86,7 @@ def make_arch(level: str, size: LevelSize, body: Body, scale: float, rng: np.ran
     length, angle, half_height = size.spinous
     length *= scale * rng.uniform(0.88, 1.12)
     lean = np.deg2rad(angle + rng.normal(0, 4))
-    root_t = {"C": -0.2 * half_h, "T": -0.35 * half_h, "L": -0.55 * half_h}[kind]
+    root_t = {"C": -0.2 * half_h, "T": -0.35 * half_h, "L": -0.45 * half_h}[kind]
     tip = (0.0, behind + length * np.cos(lean), root_t - length * np.sin(lean))
     thin = 2.6 * scale if kind != "L" else 3.2 * scale
     tall = half_height * scale / thin
@@ -92,15 +94,25 @@ def make_arch(level: str, size: LevelSize, body: Body, scale: float, rng: np.ran
     tip_u, tip_v, tip_t = (c * scale for c in size.transverse)
     transverse: Flat = {
         "C": ((pedicle_u + 2, back - 3.0, -1.0), (tip_u, canal_v + tip_v, tip_t), (2.6, 2.4), (1.0, 1.0, 1.3)),
-        "T": ((pedicle_u + 2, behind - 3.0, pedicle_t - 2), (tip_u, canal_v + tip_v, tip_t), (4.0, 4.6), (1.0, 1.0, 1.3)),
-        "L": ((pedicle_u + 2, behind - 8.0, pedicle_t), (tip_u, canal_v + tip_v, tip_t), (3.6, 2.6), (1.0, 1.0, 1.8)),
+        "T": (
+            (pedicle_u + 1, canal_v + 0.35 * half_v, pedicle_t - 2),
+            (tip_u, canal_v + tip_v, tip_t),
+            (4.8, 4.8),
+            (1.0, 1.0, 1.4),
+        ),
+        "L": (
+            (pedicle_u + 1, canal_v - 0.1 * half_v, pedicle_t),
+            (tip_u, canal_v + tip_v, tip_t),
+            (3.6, 2.6),
+            (1.0, 1.0, 1.8),
+        ),
     }[kind]
-    thick = {"C": 1.9, "T": 2.5, "L": 3.0}[kind] * scale
+    thick = {"C": 1.9, "T": 3.0, "L": 3.2}[kind] * scale
     lamina_h = {"C": 0.75, "T": 0.95, "L": 0.72}[kind] * half_h
     shear = 0.28 if kind != "C" else 0.15
     lamina_t = root_t + 0.15 * half_h
     lamina: Flat = (
-        (half_u + 2.5, behind - 1.5 + shear * lamina_t, lamina_t),
+        (half_u + thick, canal_v + {"C": 0.7, "T": 0.15, "L": 0.35}[kind] * half_v + shear * lamina_t, lamina_t),
         (0.0, behind + thick + 0.5 + shear * lamina_t, lamina_t),
         (thick, thick),
         (1.0, 1.0, lamina_h / thick),
@@ -122,5 +134,10 @@ def _articular(kind: str, level: str, half_u: float, behind: float, half_h: floa
         return upper, lower
     at = half_u + 5.0 * scale
     upper = ((at + 3.0, behind - 3.0, half_h + 4.0), (at + 0.5, behind - 1.0, 0.0), (2.9, 4.0), (1.0, 1.7, 1.2))
-    lower = ((at - 1.0, behind + 0.5, -0.3 * half_h), (at - 3.4, behind + 2.0, -half_h - 9.0), (3.8, 3.0), (1.0, 1.6, 1.2))
+    lower = (
+        (at - 1.0, behind + 0.5, -0.3 * half_h),
+        (at - 3.4, behind + 2.0, -half_h - 9.0),
+        (3.8, 3.0),
+        (1.0, 1.6, 1.2),
+    )
     return upper, lower

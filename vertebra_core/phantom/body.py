@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-
 OUTLINE_POWER = 2.5
 """Superellipse of the body seen from above: 2 is an ellipse, larger is squarer."""
 BACK_HOLLOW = 0.12
@@ -52,6 +51,8 @@ class Body:
         The wall lies this far outside the keypoints: readers put them inside the rounded corner.
     waist : float
         How much narrower the body is at half height, as a share of its radius.
+    taper : float
+        How much narrower the front is than the back, as a share of the width.
     uncus : float
         Rise of the side rims of the upper plate (cervical uncinate processes).
     skew : float
@@ -72,6 +73,7 @@ class Body:
     width: float
     rim: float
     waist: float = 0.10
+    taper: float = 0.12
     uncus: float = 0.0
     skew: float = 0.25
     tilt: float = 0.0
@@ -109,7 +111,9 @@ class Body:
         slope = np.float32(2 * depth / length) * np.sqrt(r2) * (np.float32(0.8) + np.float32(2.4) * r2)
         steep = np.where(r2 < 1, slope, 0)
         if self.uncus and cranial:
-            height = height + np.float32(self.uncus) * np.square(np.square(across)) * np.clip(1 - np.abs(along - np.float32(0.3)), 0, 1)
+            height = height + np.float32(self.uncus) * np.square(np.square(across)) * np.clip(
+                1 - np.abs(along - np.float32(0.3)), 0, 1
+            )
         if self.tilt:
             height = height + np.float32(self.tilt / 2) * u
         for node in self.nodes:
@@ -152,11 +156,12 @@ class Body:
         squeeze = 1 - np.float32(self.waist) * np.maximum(1 - height * height, 0)
         grow = np.float32((self.cranial - self.caudal) / 4)
         half_v = (np.float32(self.half_depth) + grow * np.clip(height, -1, 1)) * squeeze
-        half_u = np.float32(self.half_width) * squeeze
+        half_u = np.float32(self.half_width) * squeeze * (1 - np.float32(self.taper) * np.clip(-v / half_v, 0, 1))
         if any(self.spur):
             ahead = np.clip(-v / half_v, 0, 1) ** 2
-            lip = [np.float32(s) * np.exp(-(((height - e) * middle / 2.6) ** 2)) for s, e in zip(self.spur, (1, -1))]
-            half_v = half_v + ahead * (lip[0] + lip[1])
+            upper, lower = (np.exp(-(((height - end) * middle / np.float32(2.6)) ** 2)) for end in (1, -1))
+            lip = np.float32(self.spur[0]) * upper + np.float32(self.spur[1]) * lower
+            half_v = half_v + ahead * lip
         flat = 1 - np.float32(BACK_HOLLOW) * np.clip(v / half_v, 0, 1) * np.minimum((u / half_u) ** 2, 1)
         across, along = np.abs(u / half_u), np.abs(v * flat / half_v)
         # x^2.5 as x^2 sqrt(x): a general power costs ten times as much.

@@ -5,13 +5,14 @@ The curve of the spine is not drawn beforehand: as in a patient, it follows from
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from vertebra_core.geometry import CentreLine
 from vertebra_core.phantom.arch import make_arch
 from vertebra_core.phantom.body import Body, Node, deform
-from vertebra_core.phantom.fields import Bone, Part, RandomField, random_field
+from vertebra_core.phantom.fields import Bone, RandomField, random_field
 from vertebra_core.phantom.levels import (
     LENGTH_SD,
     SACRAL_SIZES,
@@ -32,11 +33,13 @@ PATIENT_BEND_SD_DEGREES = 1.1
 """Additional wedge of discs, one by one and common to a patient: SD of T4-T12 kyphosis is 14.9 degrees."""
 CHEST_BEND_DEGREES = -0.9
 """Mean additional bend of a thoracic disc, so that undeformed spines have the readers' mean kyphosis."""
+NECK_BEND_DEGREES = 1.6
+"""Additional lordosis of a cervical disc: the head of a lying patient looks up."""
 MIN_GAP_MM = 0.9
 BODY_SHARE_OF_SCOLIOSIS = 0.65
 """Share of the sideways bend that lies in wedged bodies; the rest lies in the discs."""
 FRACTURE_WEIGHTS = {"T6": 2.0, "T7": 2.6, "T8": 2.0, "T11": 2.2, "T12": 3.0, "L1": 3.0, "L2": 1.6}
-"""Two peaks, T6-T8 and T11-L1; other levels weigh 1, the neck and T1-T3 0.25."""
+"""Two peaks, T6-T8 and T11-L1; other levels weigh 1, the neck and T1-T3 less."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _plate_rotation(body: Body, cranial: bool) -> np.ndarray:
 
 def _bodies(rng, levels: tuple[str, ...], person: Person) -> list[Body]:
     heights = random_heights(rng, levels, person.size)
-    common = np.exp(rng.normal(0, LENGTH_SD[0] * 0.6)) * person.size
+    common = np.exp(rng.normal(0, LENGTH_SD[0] * 0.8)) * person.size
     bodies = []
     for level, (ha, hm, hp) in zip(levels, heights, strict=True):
         size = level_size(level)
@@ -120,6 +123,7 @@ def _bodies(rng, levels: tuple[str, ...], person: Person) -> list[Body]:
                 width=size.width * float(rng.uniform(0.95, 1.05)),
                 rim=float(max(0.7, 0.045 * cranial)),
                 waist=0.04 if cervical else float(rng.uniform(0.05, 0.10)),
+                taper=float(rng.uniform(0.5, 1.2)) * {"C": 0.06, "T": 0.26, "L": 0.12}[region(level)],
                 uncus=float(rng.uniform(2.0, 3.5)) if cervical else 0.0,
             )
         )  # fmt: skip
@@ -130,7 +134,9 @@ def _break(rng, bodies: list[Body], levels, options: PatientOptions) -> list[tup
     """Deform some bodies in place of the list; returns what was done."""
     if rng.random() >= options.fracture_probability:
         return []
-    weights = np.array([FRACTURE_WEIGHTS.get(n, 0.25 if n[0] == "C" or n in ("T1", "T2", "T3") else 1.0) for n in levels])
+    weights = np.array(
+        [FRACTURE_WEIGHTS.get(n, 0.06 if n[0] == "C" else 0.25 if n in ("T1", "T2", "T3") else 1.0) for n in levels]
+    )
     count = int(rng.integers(1, options.max_fractures + 1))
     chosen = rng.choice(len(levels), size=min(count, len(levels)), replace=False, p=weights / weights.sum())
     done = []
@@ -160,7 +166,10 @@ def _node(rng, body: Body) -> Node:
     central = rng.random() < 0.35
     at = (0.0, 0.0)
     if not central:
-        at = (float(rng.uniform(-0.3, 0.3)) * body.half_width, float(rng.choice([-1, 1])) * min(radius, 0.25 * body.cranial))
+        at = (
+            float(rng.uniform(-0.3, 0.3)) * body.half_width,
+            float(rng.choice([-1, 1])) * min(radius, 0.25 * body.cranial),
+        )
     radius = min(radius, 0.46 * body.cranial - abs(at[1]), abs(at[1]) if not central else 99.0)
     return Node(bool(rng.random() < 0.5), at[0], at[1], max(radius, 2.0), float(rng.uniform(1.5, 0.16 * body.hp + 1.0)))
 
@@ -174,7 +183,8 @@ def _bends(rng, n: int, levels, person: Person, options: PatientOptions) -> np.n
     if options.kyphosis_degrees is not None:
         offset = -options.kyphosis_degrees / max(chest.sum(), 1)
     bends[chest, 0] += offset
-    bends[~chest, 0] += rng.normal(0, PATIENT_BEND_SD_DEGREES) - 0.5 * offset
+    bends[~chest, 0] += rng.normal(0, PATIENT_BEND_SD_DEGREES) - 0.5 * (offset - CHEST_BEND_DEGREES)
+    bends[: np.argmax(chest), 0] += NECK_BEND_DEGREES
     places = np.arange(n + 1)
     cobb, apex, width = rng.normal(0, 3.0), rng.uniform(6, 18), rng.uniform(2.5, 4.0)
     if rng.random() < options.scoliosis_probability:
@@ -189,7 +199,7 @@ def _bends(rng, n: int, levels, person: Person, options: PatientOptions) -> np.n
 def _stack(bodies: list[Body], gaps, bends) -> list[Pose]:
     """Poses of bodies from the top down; the first lies in the origin, upright."""
     poses = [Pose(np.eye(3), np.zeros(3))]
-    for k, (upper, lower) in enumerate(zip(bodies[:-1], bodies[1:], strict=True)):
+    for k, (upper, lower) in enumerate(pairwise(bodies)):
         pose = poses[-1]
         plate = pose.rotation @ _plate_rotation(upper, False)
         front, back = gaps[k]
@@ -257,25 +267,29 @@ def _tilted(bodies: list[Body], coronal: np.ndarray, n: int) -> list[Body]:
     """Give each body its share of the sideways bend above and below it."""
     bend = np.zeros(len(bodies))
     bend[1:n] = (coronal[: n - 1] + coronal[1:n]) / 2
-    return [replace(b, tilt=float(-2 * np.tan(a * BODY_SHARE_OF_SCOLIOSIS / 2))) for b, a in zip(bodies, bend, strict=True)]
+    return [
+        replace(b, tilt=float(-2 * np.tan(a * BODY_SHARE_OF_SCOLIOSIS / 2))) for b, a in zip(bodies, bend, strict=True)
+    ]
 
 
 def _upright(rng, poses: list[Pose], names: list[str]) -> list[Pose]:
     """Turn and shift a stack so that T8 lies in the origin with its usual tilt."""
     middle = poses[names.index("T8")]
-    wanted = rotation_sagittal(-np.deg2rad(rng.normal(*T8_TILT_DEGREES))) @ rotation_coronal(np.deg2rad(rng.normal(0, 2.0)))
+    wanted = rotation_sagittal(-np.deg2rad(rng.normal(*T8_TILT_DEGREES))) @ rotation_coronal(
+        np.deg2rad(rng.normal(0, 2.0))
+    )
     turn = wanted @ middle.rotation.T
     return [Pose(turn @ p.rotation, turn @ (p.centre - middle.centre)) for p in poses]
 
 
 def _furnish(rng, names, bodies, poses, person: Person, fractures: dict[str, str]) -> list[Vertebra]:
     """Give bodies their arch and their bone."""
-    fine: RandomField = random_field(rng, 0.55, 1.1)
+    fine: RandomField = random_field(rng, 0.6, 1.5)
     coarse = random_field(rng, 1.6, 2.2)
     rough = float(rng.uniform(25, 60))
     shell = Bone(0, float(rng.uniform(900, 1500)), float(rng.uniform(0.28, 0.45)))
     arch_bone = Bone(person.density_hu + 60, float(rng.uniform(800, 1250)), float(rng.uniform(0.5, 1.0)), 60.0)
-    plate = float(rng.uniform(120, 480))
+    plate = float(rng.uniform(80, 380))
     worn = np.clip((person.age_years - 40) / 50, 0, 1) * rng.random()
     out = []
     for name, body, pose in zip(names, bodies, poses, strict=True):
@@ -307,8 +321,3 @@ def _discs(rng, bodies, poses, person: Person) -> tuple[Disc, ...]:
 def _mean_rotation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     left, _, right = np.linalg.svd(a + b)
     return left @ right
-
-
-def bone_parts(column: Column) -> list[Part]:
-    """Discs, then bones, in the order in which they are painted."""
-    return [*column.discs, *column.all]

@@ -114,7 +114,9 @@ def _decimal(value: float) -> str:
     raise ValueError(f"{value} does not fit a decimal string")
 
 
-def _series_header(volume: Volume, thickness: float | None, kernel: str, description: str, body_part: str, intercept: int, signed: bool) -> Dataset:
+def _series_header(
+    volume: Volume, thickness: float | None, kernel: str, description: str, body_part: str, intercept: int, signed: bool
+) -> Dataset:
     dx, dy, dz = volume.spacing
     axes = volume.patient_from_voxel[:3, :2] / (dx, dy)
     d = Dataset()

@@ -258,26 +258,31 @@ class Blob:
     filling : Filling
     axes : array [3, 3]
         Rows: unit directions of the half-axes.
+    square : bool
+        Fourth powers instead of squares: a box with round edges.
     """
 
     centre: np.ndarray
     radii: np.ndarray
     filling: Filling
     axes: np.ndarray = field(default_factory=lambda: np.eye(3))
+    square: bool = False
 
     @property
     def box(self) -> np.ndarray:
-        half = np.sqrt(((self.axes * self.radii[:, None]) ** 2).sum(0)) + BOX_MARGIN_MM
+        edges = self.axes * self.radii[:, None]
+        half = (np.abs(edges).sum(0) if self.square else np.sqrt((edges**2).sum(0))) + BOX_MARGIN_MM
         return np.stack([self.centre - half, self.centre + half])
 
     def depth(self, x, y, z) -> np.ndarray:
         """Radial depth under the surface, mm."""
         ax, ay, az = (c - np.float32(o) for c, o in zip((x, y, z), self.centre, strict=True))
         m = (self.axes / self.radii[:, None]).astype(np.float32)
-        q2 = (m[0, 0] * ax + m[0, 1] * ay + m[0, 2] * az) ** 2
-        q2 += (m[1, 0] * ax + m[1, 1] * ay + m[1, 2] * az) ** 2
-        q2 += (m[2, 0] * ax + m[2, 1] * ay + m[2, 2] * az) ** 2
-        q = np.maximum(np.sqrt(q2), np.float32(0.05))
+        squares = [np.square(row[0] * ax + row[1] * ay + row[2] * az) for row in m]
+        if self.square:
+            squares = [np.square(q) for q in squares]
+        q = np.sqrt(squares[0] + squares[1] + squares[2])
+        q = np.maximum(np.sqrt(q) if self.square else q, np.float32(0.05))
         distance = np.maximum(np.sqrt(ax * ax + ay * ay + az * az), np.float32(0.05 * self.radii.min()))
         return distance * (1 - q) / q
 
@@ -323,7 +328,7 @@ def rod_depth(x, y, z, start, end, r_start: float, r_end: float) -> np.ndarray:
     return np.float32(r_start) + t * np.float32(r_end - r_start) - np.sqrt(gap2)
 
 
-def rods(points, radii, filling: Filling) -> list[Rod]:
+def rods(points, radii, filling: Filling) -> list[Part]:
     """A chain of rods through points [n, 3] with radii [n] or one radius."""
     p = np.asarray(points, float)
     r = np.broadcast_to(np.asarray(radii, float), len(p))

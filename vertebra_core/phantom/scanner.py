@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from vertebra_core.geometry import apply_affine
 from vertebra_core.phantom.anatomy import Phantom
 from vertebra_core.truth import Truth
-from vertebra_core.volume import AIR_HU, Volume
+from vertebra_core.volume import Volume
 
 MAX_PITCH_MM = 1.25
 """Thicker slices are the mean of thinner ones at most this far apart."""
@@ -63,7 +63,9 @@ class Scan:
         return np.linalg.norm(self.patient_from_voxel[:3, :3], axis=0)
 
 
-def axial_scan(corner: Float[np.ndarray, "3"], size_mm: Float[np.ndarray, "3"], spacing: Float[np.ndarray, "3"], **how) -> Scan:
+def axial_scan(
+    corner: Float[np.ndarray, "3"], size_mm: Float[np.ndarray, "3"], spacing: Float[np.ndarray, "3"], **how
+) -> Scan:
     """A scan with axes along the patient's.
 
     Parameters
@@ -77,7 +79,7 @@ def axial_scan(corner: Float[np.ndarray, "3"], size_mm: Float[np.ndarray, "3"], 
     """
     affine = np.diag([*np.asarray(spacing, float), 1.0])
     affine[:3, 3] = corner
-    nx, ny, nz = (max(1, int(round(s / d))) for s, d in zip(size_mm, spacing, strict=True))
+    nx, ny, nz = (max(1, round(s / d)) for s, d in zip(size_mm, spacing, strict=True))
     return Scan((nz, ny, nx), affine, **how)
 
 
@@ -134,7 +136,9 @@ def _noise(scan: Scan, k: int) -> np.ndarray:
     if not scan.noise_hu:
         return np.zeros(scan.shape[1:], np.float32)
     white = np.random.default_rng([scan.seed, k]).normal(size=scan.shape[1:]).astype(np.float32)
-    grain = gaussian_filter(white, (scan.noise_grain_mm / scan.spacing[1], scan.noise_grain_mm / scan.spacing[0]), truncate=3)
+    grain = gaussian_filter(
+        white, (scan.noise_grain_mm / scan.spacing[1], scan.noise_grain_mm / scan.spacing[0]), truncate=3
+    )
     return grain * np.float32(scan.noise_hu / max(float(grain.std()), 1e-6))
 
 
@@ -156,14 +160,14 @@ def truth_in_view(phantom: Phantom, scan: Scan | Volume) -> Truth:
     shape = np.array(scan.shape if isinstance(scan, Scan) else scan.hu.shape)
     truth = phantom.truth
     voxels = apply_affine(np.linalg.inv(scan.patient_from_voxel), truth.points)
-    inside = ((voxels > -0.5) & (voxels < shape[::-1] - 0.5)).all(-1)
+    inside = np.asarray(((voxels > -0.5) & (voxels < shape[::-1] - 0.5)).all(-1))
     if isinstance(scan, Scan) and scan.circle:
         middle = (shape[:0:-1] - 1) / 2
         away = np.hypot(*np.moveaxis((voxels[..., :2] - middle) * scan.spacing[:2], -1, 0))
         inside &= away < (shape[:0:-1] * scan.spacing[:2]).min() / 2
-    seen = np.flatnonzero(inside.any(1))
+    seen = np.flatnonzero(inside.any(axis=1))
     levels = tuple(truth.levels[k] for k in seen)
-    return replace(truth, points=truth.points[seen], complete=inside[seen].all(1), levels=levels)
+    return replace(truth, points=truth.points[seen], complete=inside[seen].all(axis=1), levels=levels)
 
 
 VIEWS = ("chest", "abdomen", "trunk", "neck", "lumbar", "spine", "head", "legs")
@@ -202,7 +206,8 @@ def random_scan(
     sharp = float(rng.uniform(0.4, 0.85))
     return axial_scan(
         corner, size, np.array(spacing),
-        kernel_sigma_mm=max(sharp, 0.42 * spacing[0]), slice_thickness_mm=float(spacing[2] * rng.choice([1.0, 1.0, 1.25])),
+        kernel_sigma_mm=max(sharp, BLUR_PER_SAMPLE * spacing[0]),
+        slice_thickness_mm=float(spacing[2] * rng.choice([1.0, 1.0, 1.25])),
         noise_hu=float(rng.uniform(6, 28)) * (0.8 / sharp), noise_grain_mm=0.9 * sharp, seed=int(rng.integers(2**31)),
         circle=bool(rng.random() < 0.3), padding_hu=int(rng.choice([-1000, -1024])),
     )  # fmt: skip

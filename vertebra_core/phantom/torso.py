@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from vertebra_core.phantom.column import Column
-from vertebra_core.phantom.fields import Profile, RandomField, blend, cover, profile, random_field
+from vertebra_core.phantom.fields import PROFILE_STEP_MM, Profile, RandomField, blend, cover, profile, random_field
 from vertebra_core.phantom.patient import Person
 from vertebra_core.volume import AIR_HU
 
@@ -46,18 +46,23 @@ class Torso:
         Middle and half-axes of the skin's outline.
     cage_y, cage_width, cage_depth : Profile
         Middle and half-axes of the rib cage, continued round the abdomen.
+    psoas : Profile
+        Half-width of the psoas muscles.
     rib_z : array [r]
         z of the ribs at their transverse processes, from the first down.
+    rib_drop : float
+        How much lower a rib lies in front than behind.
+    rib_shell_hu, rib_core_hu : float
     dome_z : float
         Top of the diaphragm.
-    apex_z, floor_z : float
-        Top of the lungs; bottom of the trunk.
+    apex_z, floor_z, top_z : float
+        Top of the lungs; bottom and top of the trunk.
     tissue : Tissue
     fat_mm : Profile
         Thickness of the fat under the skin.
     table_y : float
         Top of the table, or NaN for none.
-    fine, coarse : RandomField
+    fine, coarse, vessels : RandomField
     """
 
     spine_x: Profile
@@ -85,10 +90,10 @@ class Torso:
     table_y: float
     fine: RandomField
     coarse: RandomField
+    vessels: RandomField
 
-    def ground(self, x, y, z, blur_mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """HU of trunk, table and air; depth in the cage and the cosine round it (see `cage`; far outside -99, 0)."""
-        hu = self._table(x, y, blur_mm)
+    def ground(self, hu, x, y, z, blur_mm: float) -> tuple[np.ndarray, np.ndarray]:
+        """Paint the trunk over ``hu`` in place; depth in the cage and the cosine round it (far outside -99 and 0)."""
         in_cage, cosine = np.full(len(x), -99, np.float32), np.zeros(len(x), np.float32)
         depth = self._skin_depth(x, y, z)
         inside = np.flatnonzero(depth > -3.0)
@@ -97,7 +102,7 @@ class Torso:
             in_cage[inside], cosine[inside] = places = self.cage(x, y, z)
             body = self._body(x, y, z, depth, places, blur_mm)
             hu[inside] = blend(hu[inside], body, cover(depth, max(blur_mm, 0.3)))
-        return hu, in_cage, cosine
+        return in_cage, cosine
 
     def _skin_depth(self, x, y, z):
         half_x, half_y = self.outer_width(z), self.outer_depth(z)
@@ -110,7 +115,8 @@ class Torso:
         ends = np.minimum(z - np.float32(self.floor_z), np.float32(self.top_z) - z)
         return np.minimum(depth, ends)
 
-    def _table(self, x, y, blur_mm: float):
+    def surroundings(self, x, y, blur_mm: float) -> np.ndarray:
+        """HU of the air round the patient and of the table."""
         hu = np.full(len(x), AIR_HU, np.float32)
         if np.isfinite(self.table_y):
             bend = np.float32(25.0) * (x / np.float32(230.0)) ** 2
@@ -149,7 +155,9 @@ class Torso:
         chosen = np.flatnonzero(cavity > 0)
         if len(chosen):
             zi = z if np.ndim(z) == 0 else z[chosen]
-            filled = self._cavity(x[chosen], y[chosen], zi, in_cage[chosen], cosine[chosen], fine[chosen], streaks[chosen], edge)
+            filled = self._cavity(
+                x[chosen], y[chosen], zi, in_cage[chosen], cosine[chosen], fine[chosen], streaks[chosen], edge
+            )
             hu[chosen] = blend(hu[chosen], filled, cavity[chosen])
         return hu
 
@@ -167,20 +175,39 @@ class Torso:
         above = z - self._diaphragm(x, cosine, in_cage, z)
         lung = np.minimum(above, np.float32(self.apex_z) - z + np.float32(15))
         lung = np.minimum(lung, in_cage - np.float32(LUNG_DEPTH_MM))
-        # Mediastinum: round the spine, and a strip from the spine to the breast bone.
-        near = np.square(np.square(dx / (self.half_width(z) + 7))) * 8 - 8
-        spine = np.where(dy > 0, near, np.sqrt((dx / (self.half_width(z) + 6)) ** 2 + (dy / (self.half_depth(z) + 7)) ** 2) * 14 - 14)
-        middle = np.abs(dx - 4) - np.float32(24.0) - np.float32(9) * np.clip((np.float32(self.apex_z - 60) - z) / 60, -1.5, 1.5)
-        lung = np.minimum(np.minimum(lung, spine), middle)
-        vessels = np.clip((coarse - np.float32(1.6)) * np.float32(1.4), 0, 1)
+        lung = np.minimum(lung, self._beside_mediastinum(x, y, z, dx, dy, coarse))
+        vessels = np.clip((self.vessels(x, y, z) - np.float32(2.1)) * np.float32(2.0), 0, 1)
         air = np.float32(t.lung) + np.float32(14) * fine + vessels * np.float32(780)
         wet = np.where(above > -3, np.where(coarse > 0.8, np.float32(30.0), np.float32(t.fat + 10)), hu)
         hu = np.where((above > -3) & (above < 0), np.float32(t.muscle), wet)
         return blend(hu, air, cover(lung, edge))
 
+    def _beside_mediastinum(self, x, y, z, dx, dy, coarse):
+        """Distance (mm) from the mediastinum: round the spine, round the great vessels, a septum to the breast bone."""
+        wide, deep = self.half_width(z), self.half_depth(z)
+        front = np.sqrt((dx / (wide + 5)) ** 2 + (dy / (deep + 6)) ** 2) * 14 - 14
+        spine = np.where(dy > 0, np.abs(dx) - wide - 3 - np.float32(0.32) * dy, front)
+        breast = self.cage_y(z) - self.cage_depth(z) + np.float32(LUNG_DEPTH_MM)
+        behind = self.spine_y(z) - deep
+        half = np.maximum((behind - breast) / 2 + 8, 8)
+        across = np.float32(27) + np.float32(3) * coarse
+        core = (
+            np.sqrt(
+                ((x - self.spine_x(z) * np.float32(0.6) - 2) / across) ** 2 + ((y - (behind + breast) / 2) / half) ** 2
+            )
+            * 22
+            - 22
+        )
+        septum = np.where(dy < 0, np.abs(x - self.outer_x(z) - 4) - 3, 99)
+        return np.minimum(np.minimum(spine, core), septum)
+
     def _diaphragm(self, x, cosine, in_cage, z):
         centre = in_cage / self.cage_depth(z)
-        low = np.float32(105.0) * (1 - np.minimum(centre, 1)) ** 3 * np.clip(np.float32(0.55) + cosine, np.float32(0.15), 1)
+        low = (
+            np.float32(105.0)
+            * (1 - np.minimum(centre, 1)) ** 3
+            * np.clip(np.float32(0.55) + cosine, np.float32(0.15), 1)
+        )
         right = np.where(x < 0, np.float32(8.0), np.float32(-4.0))
         return np.float32(self.dome_z) + right - low
 
@@ -200,9 +227,9 @@ class Torso:
         last = len(self.rib_z) - 1
         ends = np.where(nearest >= last - 1, np.where(nearest == last, np.float32(-0.55), np.float32(0.1)), ends)
         radial = (in_cage[chosen] - np.float32(RIB_DEPTH_MM)) / np.float32(3.6)
-        q = np.sqrt(radial**2 + (off / np.float32(6.0)) ** 2)
+        q = np.sqrt(radial**2 + (off / np.float32(5.4)) ** 2)
         depth = (1 - q) * np.float32(3.6)
-        start = np.abs(x[chosen] - self.spine_x(z if np.ndim(z) == 0 else z[chosen])) - np.float32(26)
+        start = np.abs(x[chosen] - self.spine_x(z if np.ndim(z) == 0 else z[chosen])) - np.float32(37)
         depth = np.minimum(depth, start)
         cartilage = cos < -ends
         inside, deep = cover(depth, blur_mm), cover(depth - np.float32(0.9), blur_mm)
@@ -214,71 +241,117 @@ class Torso:
         hu[chosen] = old + inside * (shell - old) + deep * (core - shell)
 
 
-def random_torso(rng: np.random.Generator, person: Person, column: Column) -> Torso:
-    """The trunk round a spine."""
-    s, fat = person.size, person.fat
-    bodies = {v.level: v for v in column.all}
-    at = {name: v.pose.centre for name, v in bodies.items()}
-    z = np.array([v.pose.centre[2] for v in column.all])
-    order = np.argsort(z)
-    z = z[order]
+MARKS = ("top", "C4", "C7", "T1", "T3", "T5", "T8", "last T", "L3", "last L", "S3", "crotch", "bottom")
+"""Heights at which the trunk's sizes are given; top: 40 mm above C2; crotch and bottom: 60 and 130 mm below S5."""
+OUTER_HALF_WIDTH = np.array([52, 58, 80, 120, 170, 165, 158, 146, 140, 150, 168, 172, 165.0])
+OUTER_HALF_WIDTH_FAT = np.array([0, 8, 10, 15, 30, 45, 45, 45, 45, 45, 45, 45, 45.0])
+ARMS_UP_NARROWER = 15.0
+OUTER_DEPTH = np.array([100, 112, 125, 145, 178, 200, 215, 208, 198, 200, 205, 190, 170.0])
+OUTER_DEPTH_FAT = np.array([10, 20, 30, 35, 45, 55, 65, 85, 95, 90, 70, 50, 40.0])
+FAT_LAYER = np.array([2, 3, 4, 5, 5, 5, 6, 7, 8, 9, 10, 10, 8.0])
+FAT_LAYER_FAT = np.array([4, 6, 10, 14, 16, 18, 20, 26, 30, 32, 32, 30, 22.0])
+"""Sizes of the trunk at `MARKS`, mm; those ending in FAT are what obesity adds."""
+SKIN_BEHIND_BODY = {"C": 44.0, "T": 55.0, "L": 64.0, "S": 50.0}
+"""From a body's centre to the skin of the back without fat, mm."""
 
-    def along(values):
-        return profile(z, np.array(values)[order])
 
-    spine_x, spine_y = along([v.pose.centre[0] for v in column.all]), along([v.pose.centre[1] for v in column.all])
-    lean = np.array([1 / max(abs(v.pose.rotation[2, 2]), 0.6) for v in column.all])
-    half_depth = along(np.array([v.body.half_depth for v in column.all]) * lean)
-    half_width = along([v.body.half_width for v in column.all])
+@dataclass(frozen=True)
+class _Outline:
+    grid: np.ndarray
+    front_y: np.ndarray
+    marks: np.ndarray
+    skin_back: np.ndarray
+    x: Profile
+    y: Profile
+    width: Profile
+    depth: Profile
+    fat_mm: Profile
 
+
+def _marks(column: Column, size: float) -> np.ndarray:
+    z = {v.level: v.pose.centre[2] for v in column.all}
     last = column.vertebrae[-1].level
     thoracic = [v.level for v in column.vertebrae if v.level[0] == "T"]
-    marks = [at["C2"][2] + 40 * s, at["C4"][2], at["C7"][2], at["T1"][2], at["T3"][2], at["T5"][2], at["T8"][2]]
-    marks += [at[thoracic[-1]][2], at["L3"][2], at[last][2], at["S3"][2], at["S5"][2] - 60, at["S5"][2] - 130]
-    hips = marks[-1]
+    inner = [z[n] for n in ("C4", "C7", "T1", "T3", "T5", "T8", thoracic[-1], "L3", last, "S3")]
+    return np.array([z["C2"] + 40 * size, *inner, z["S5"] - 60, z["S5"] - 130])
 
-    def by_mark(*values):
-        return profile(marks, np.array(values) * s)
 
-    shoulders = 155 if person.arms_up else 185
-    outer_width = by_mark(52, 58 + 8 * fat, 80, 120, shoulders, *(np.array([165, 158, 146, 140, 150, 168, 172, 165]) + 45 * fat))
-    depth = np.array([100, 112, 125, 145, 178, 200, 215, 208, 198, 200, 205, 190, 170.0])
-    depth += fat * np.array([10, 20, 30, 35, 45, 55, 65, 85, 95, 90, 70, 50, 40])
-    depth *= rng.uniform(0.93, 1.07)
-    # The back lies on the table: the skin's line is smoother than the spine's.
-    behind = np.array([{"C": 44, "T": 55, "L": 64, "S": 50}[v.level[0]] for v in column.all])[order] * s + 6 + 26 * fat
-    back = profile(z, np.array([v.pose.centre[1] for v in column.all])[order] + behind)
+def _outline(rng: np.random.Generator, person: Person, column: Column) -> _Outline:
+    """The skin: it lies on the table, so its back is smoother than the spine's line."""
+    s, fat = person.size, person.fat
+    marks = _marks(column, s)
+    half_width = OUTER_HALF_WIDTH + fat * OUTER_HALF_WIDTH_FAT
+    half_width[4] -= ARMS_UP_NARROWER * person.arms_up
+    depth = (OUTER_DEPTH + fat * OUTER_DEPTH_FAT) * rng.uniform(0.93, 1.07)
+    z = [v.pose.centre[2] for v in column.all]
+    behind = [v.pose.centre[1] + SKIN_BEHIND_BODY[v.level[0]] * s + 6 + 26 * fat for v in column.all]
+    back = profile(z, behind)
     flat = gaussian_filter1d(back.values, OUTLINE_SMOOTHING_MM / back.step, mode="nearest")
-    back = Profile(back.start, back.step, flat.astype(np.float32))
-    depths = by_mark(*depth)
-    grid = np.arange(hips - 20, marks[0], 2.0)
-    outer_y = profile(grid, back(grid) - depths(grid) / 2)
-    outer_depth = profile(grid, depths(grid) / 2)
+    back = Profile(back.start, back.step, flat)
+    grid = np.arange(marks[-1] - 20, marks[0], PROFILE_STEP_MM)
+    depths, skin = profile(marks, depth * s)(grid), back(grid)
+    spine_x = profile(z, [v.pose.centre[0] for v in column.all])
+    # The trunk follows a bent spine only partly.
     shift = gaussian_filter1d(spine_x(grid) * 0.35, 30, mode="nearest")
+    return _Outline(
+        grid, skin - depths, marks, skin, profile(grid, shift), profile(grid, skin - depths / 2),
+        profile(marks, half_width * s), profile(grid, depths / 2),
+        profile(marks, (FAT_LAYER + fat * FAT_LAYER_FAT) * s),
+    )  # fmt: skip
 
-    cage_back = spine_y(grid) + half_depth(grid) + 23 * s
-    front = outer_y(grid) - outer_depth(grid) + (14 + 16 * fat) * s
-    apex = at["T1"][2] + 8 * s
-    dome = np.clip((apex + 30 - grid) / (apex + 30 - at["T6"][2]), 0.02, 1) ** 0.55
-    cage_depth = np.maximum((cage_back - front) / 2 * dome, 5)
-    cage_width = np.maximum((outer_width(grid) - (19 + 38 * fat) * s), 20) * np.clip(dome, 0.3, 1)
-    ribs = [bodies[n].pose.patient_from_own(np.array([0, 0, bodies[n].body.hp * 0.25]))[2] for n in thoracic]
-    muscle = float(np.clip(62 - 0.25 * (person.age_years - 40) + rng.normal(0, 6), 15, 75))
-    if person.contrast:
-        muscle += 10
-    tissue = Tissue(float(rng.normal(-103, 5)), muscle, float(rng.normal(-850, 35)), float(rng.uniform(-0.6, 0.5)), float(rng.uniform(1.5, 2.6)))
-    psoas_z = [at["T12"][2] if "T12" in at else at["T11"][2], at["L1"][2], at["L3"][2], at[last][2], at["S3"][2], at["S5"][2]]
+
+def _cage(
+    person: Person, column: Column, outline: _Outline, spine_y: Profile, half_depth: Profile
+) -> dict[str, Profile]:
+    """The rib cage inside the skin, closing to a dome round the tips of the lungs."""
+    s, fat, grid = person.size, person.fat, outline.grid
+    z = {v.level: v.pose.centre[2] for v in column.all}
+    apex = z["T1"] + 38 * s
+    dome = np.clip((apex - grid) / (apex - z["T6"]), 0.02, 1) ** 0.55
+    # The lungs' tips lie beside the bodies, not behind them.
+    back = spine_y(grid) + half_depth(grid) + (23 - 26 * (1 - dome)) * s
+    front = outline.front_y + (14 + 16 * fat) * s
+    depth = np.maximum((back - front) / 2 * dome**0.6, 8)
+    width = np.maximum(outline.width(grid) - (19 + 38 * fat) * s, 20) * np.clip(dome, 0.3, 1)
+    return {
+        "cage_y": profile(grid, back - depth),
+        "cage_width": profile(grid, width),
+        "cage_depth": profile(grid, depth),
+    }
+
+
+def _tissue(rng: np.random.Generator, person: Person) -> Tissue:
+    muscle = np.clip(62 - 0.25 * (person.age_years - 40) + rng.normal(0, 6), 15, 75) + 10 * person.contrast
+    return Tissue(
+        fat=float(rng.normal(-103, 5)), muscle=float(muscle), lung=float(rng.normal(-850, 35)),
+        abdomen=float(rng.uniform(-0.6, 0.5)), fat_in_muscle=float(rng.uniform(1.5, 2.6)),
+    )  # fmt: skip
+
+
+def random_torso(rng: np.random.Generator, person: Person, column: Column) -> Torso:
+    """The trunk round a spine."""
+    s = person.size
+    z = {v.level: v.pose.centre[2] for v in column.all}
+    last = column.vertebrae[-1].level
+    heights = list(z.values())
+    spine_x, spine_y = (profile(heights, [v.pose.centre[axis] for v in column.all]) for axis in (0, 1))
+    # A tilted body is longer in an axial slice.
+    half_depth = profile(heights, [v.body.half_depth / max(abs(v.pose.rotation[2, 2]), 0.6) for v in column.all])
+    outline = _outline(rng, person, column)
+    ribs = [v.pose.patient_from_own(np.array([0, 0, v.body.hp / 4]))[2] for v in column.vertebrae if v.level[0] == "T"]
+    psoas_z = [z.get("T12", z["T11"]), z["L1"], z["L3"], z[last], z["S3"], z["S5"]]
+    has_table = rng.random() < 0.85
     return Torso(
-        spine_x, spine_y, half_depth, half_width,
-        outer_x=profile(grid, shift), outer_y=outer_y, outer_width=outer_width, outer_depth=outer_depth,
-        cage_y=profile(grid, cage_back - cage_depth), cage_width=profile(grid, cage_width),
-        cage_depth=profile(grid, cage_depth),
+        spine_x, spine_y, half_depth,
+        half_width=profile(heights, [v.body.half_width for v in column.all]),
+        outer_x=outline.x, outer_y=outline.y, outer_width=outline.width, outer_depth=outline.depth,
+        **_cage(person, column, outline, spine_y, half_depth),
         psoas=profile(psoas_z, np.array([0, 8, 17, 20, 18, 10]) * s * rng.uniform(0.8, 1.2)),
         rib_z=np.array(ribs), rib_drop=float(rng.uniform(75, 100)) * s,
         rib_shell_hu=float(rng.uniform(700, 1100)), rib_core_hu=float(rng.uniform(80, 260)),
-        dome_z=float(at["T9"][2] + rng.normal(0, 12)), apex_z=float(apex), floor_z=float(hips), top_z=float(marks[0]),
-        tissue=tissue,
-        fat_mm=by_mark(*(np.array([2, 3, 4, 5, 5, 5, 6, 7, 8, 9, 10, 10, 8]) + fat * np.array([4, 6, 10, 14, 16, 18, 20, 26, 30, 32, 32, 30, 22]))),
-        table_y=float(back.values.max() + rng.uniform(2, 8)) if rng.random() < 0.85 else float("nan"),
-        fine=random_field(rng, 1.0, 1.0), coarse=random_field(rng, 2.0, 3.5),
+        dome_z=float(z["T9"] + rng.normal(0, 12)), apex_z=float(z["T1"] + 8 * s),
+        floor_z=float(outline.marks[-1]), top_z=float(outline.marks[0]),
+        tissue=_tissue(rng, person), fat_mm=outline.fat_mm,
+        table_y=float(outline.skin_back.max() + rng.uniform(2, 8)) if has_table else float("nan"),
+        fine=random_field(rng, 1.0, 1.0), coarse=random_field(rng, 2.0, 3.5), vessels=random_field(rng, 1.1, 1.4),
     )  # fmt: skip

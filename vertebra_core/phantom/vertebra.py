@@ -1,6 +1,6 @@
 """A vertebra placed in the patient: body and arch as one bone, its rib necks, and the disc below it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -68,7 +68,7 @@ class Marrow:
     gas: bool = False
 
 
-PLATE_LAYER_MM = 1.6
+PLATE_LAYER_MM = 1.4
 """Decay of the density under the plates."""
 SCLEROSIS_LAYER_MM = 5.0
 GAS_HU = -650.0
@@ -103,7 +103,6 @@ class Vertebra:
     arch_bone: Bone
     fine: RandomField
     coarse: RandomField
-    extra: tuple = field(default=())
 
     @property
     def keypoints(self) -> np.ndarray:
@@ -117,11 +116,11 @@ class Vertebra:
         half[2] += abs(b.tilt) * b.half_width / 2
         box = np.stack([-half, half])
         if self.arch is not None:
-            arch = self.arch.reach()
+            arch = self.arch.reach
             box = np.stack([np.minimum(box[0], arch[0]), np.maximum(box[1], arch[1])])
         return box
 
-    @cached_property
+    @property
     def box(self) -> np.ndarray:
         return self.pose.box(self.own_box)
 
@@ -143,7 +142,7 @@ class Vertebra:
         front = np.flatnonzero(v < b.half_depth * 1.1 + reach)
         body[front] = b.depth(u[front], v[front], t[front])
         if self.arch is not None:
-            back = np.flatnonzero(v > self.arch.reach()[0, 1] - reach)
+            back = np.flatnonzero(v > self.arch.reach[0, 1] - reach)
             arch[back] = self.arch.depth(u[back], v[back], t[back])
         return body, arch
 
@@ -200,7 +199,7 @@ class Disc:
     hu: float
     gas_hu: float = 0.0
 
-    @cached_property
+    @property
     def box(self) -> np.ndarray:
         half = np.array([self.half_width, self.half_depth, self.half_height])
         return self.pose.box(np.stack([-half, half]))
