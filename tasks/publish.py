@@ -120,11 +120,10 @@ def publish_snapshot(
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "scipy", "pydicom", "SimpleITK")},
         **asdict(identity),
         "settings": {name: section for name, section in asdict(settings).items() if name != "grading"},
-        "grading": asdict(settings.grading),
         "patients_index_rule": INDEX_RULE,
         "studies_still_due": settled.left,
     }
-    return publish(layout, plan.run, identity, plan.current, provenance)
+    return publish(layout, plan.run, identity, plan.current, provenance, settings.grading)
 
 
 def _by_reason(rows: Sequence[dict]) -> dict[str, int]:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import COMPRESSION, TEMPORARY, replace
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
-from vertebra_core.cohort.ledger import Mark, MethodIdentity, committed, marks, read_companion, read_mark
+from vertebra_core.cohort.ledger import MethodIdentity, committed, marks, read_companion, read_mark
 from vertebra_core.errors import CouldNotRun, WrongUse
+from vertebra_core.settings import GradingSettings
 from vertebra_core.tables.dictionary import dictionary
 from vertebra_core.tables.patients import patient_table
+from vertebra_core.tables.regrade import deformity_sums, regrade_levels, regrade_studies, regrade_vertebrae
 from vertebra_core.tables.schema import arrow_schema
 
-COMPANION_TABLES = ("vertebrae", "levels_in_view")
 ROW_GROUP = 131_072
 """Rows of a row group: large enough for an analyst's scan, small enough for publishing to fit in memory (case T8)."""
+
+DEFAULT_GRADING = GradingSettings()
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def publish(
     identity: MethodIdentity,
     current: Mapping[str, str],
     provenance: Mapping[str, Any],
+    grading: GradingSettings = DEFAULT_GRADING,
 ) -> Snapshot:
     """Publish the results of one method; ``latest.json`` is written last.
 
@@ -78,9 +83,11 @@ def publish(
         Of other studies the newest result is published: their archive was not part of this run.
     provenance : mapping
         What ``provenance.json`` shall say besides what is known here. Holds the time of publishing.
+    grading : GradingSettings
+        All rows are graded anew, also those that were written under other bounds.
     """
     chosen = choose(committed(layout), identity, current)
-    content = _content_digest(chosen, provenance.get("grading"))
+    content = _content_digest(chosen, grading)
     latest = _latest(layout)
     if latest and latest["content"] == content and layout.snapshot(latest["snapshot"]).is_dir():
         return Snapshot(latest["snapshot"], layout.snapshot(latest["snapshot"]), latest["rows"], is_new=False)
@@ -88,11 +95,14 @@ def publish(
     _remove_unfinished(layout)
     building = layout.snapshots / f"{TEMPORARY}{identifier}"
     building.mkdir()
-    rows = _write_tables(layout, building, chosen)
+    rows = _write_tables(layout, building, chosen, grading)
     if rows[MARK_TABLE] != chosen.num_rows:
         raise CouldNotRun(f"snapshot {identifier}: {rows[MARK_TABLE]} studies written, {chosen.num_rows} expected")
     _write_json(building / "dictionary.json", dictionary())
-    _write_json(building / "provenance.json", {**provenance, **_counts(chosen), "rows": rows, "content": content})
+    _write_json(
+        building / "provenance.json",
+        {**provenance, "grading": asdict(grading), **_counts(chosen), "rows": rows, "content": content},
+    )
     _sync(building)
     os.rename(building, layout.snapshot(identifier))
     _sync(layout.snapshots)
@@ -117,25 +127,34 @@ def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str
     return ledger.take(pa.array([newest[key] for key in sorted(newest)], pa.int64()))
 
 
-def _write_tables(layout: Layout, folder: Path, chosen: pa.Table) -> dict[str, int]:
+def _write_tables(layout: Layout, folder: Path, chosen: pa.Table, grading: GradingSettings) -> dict[str, int]:
     """Write all four tables, one shard at a time in memory; only ``studies`` is ever held whole."""
     all_marks = marks(layout)
     wanted: dict[int, list[str]] = {}
     for number, key in zip(chosen["mark"].to_pylist(), chosen["study_key"].to_pylist(), strict=True):
         wanted.setdefault(number, []).append(key)
     sources = [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
+    sums: Counter[str] = Counter()
 
-    rows = {name: _write_streamed(folder, name, _companions(layout, name, sources)) for name in COMPANION_TABLES}
+    def vertebrae() -> Iterator[pa.Table]:
+        for mark, keys in sources:
+            part = regrade_vertebrae(_of_studies(read_companion(layout, mark, "vertebrae"), keys), grading)
+            sums.update(deformity_sums(part))
+            yield part
+
+    def levels() -> Iterator[pa.Table]:
+        for mark, keys in sources:
+            yield regrade_levels(_of_studies(read_companion(layout, mark, "levels_in_view"), keys), grading)
+
+    rows = {
+        "vertebrae": _write_streamed(folder, "vertebrae", vertebrae()),
+        "levels_in_view": _write_streamed(folder, "levels_in_view", levels()),
+    }
     parts = [_of_studies(read_mark(mark), keys) for mark, keys in sources]
-    studies = pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts])
+    studies = regrade_studies(pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts]), sums, grading)
     rows[MARK_TABLE] = _write_streamed(folder, MARK_TABLE, iter([studies.sort_by("study_key")]))
     rows["patients"] = _write_streamed(folder, "patients", iter([patient_table(studies)]))
     return rows
-
-
-def _companions(layout: Layout, name: str, sources: list[tuple[Mark, pa.Array]]) -> Iterator[pa.Table]:
-    for mark, keys in sources:
-        yield _of_studies(read_companion(layout, mark, name), keys)
 
 
 def _of_studies(table: pa.Table, keys: pa.Array) -> pa.Table:
@@ -166,9 +185,9 @@ def _write_streamed(folder: Path, name: str, parts: Iterator[pa.Table]) -> int:
     return written
 
 
-def _content_digest(chosen: pa.Table, grading: Any) -> str:
+def _content_digest(chosen: pa.Table, grading: GradingSettings) -> str:
     """Changes with every result that is shown and with the grading; not with the time of publishing."""
-    digest = hashlib.sha256(json.dumps(grading, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(asdict(grading), sort_keys=True).encode())
     for column in ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version", "run"):
         digest.update("\n".join(chosen[column].to_pylist()).encode())
     return digest.hexdigest()[:16]
