@@ -9,19 +9,33 @@ from functools import cached_property
 import numpy as np
 
 from vertebra_core.phantom.body import Body
-from vertebra_core.phantom.fields import rod_depth
 from vertebra_core.phantom.levels import LevelSize, region
 
 Flat = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float], tuple[float, float, float]]
 """A flattened rod: start, end, thickness at both ends, and how often it is wider than thick along u, v, t."""
 
+TINY_MM = np.float32(1e-4)
+"""Keeps a rod's own axis from dividing by nothing."""
+
 
 def flat_rod_depth(u, v, t, rod: Flat):
-    """Depth in a rod whose cross-section is stretched; right along the axes that are not stretched."""
+    """Depth (mm, positive inside) under the surface of a rod whose cross-section is stretched.
+
+    The distance is taken in a squeezed space where the rod is round, and divided by the steepness of that distance
+    in real space: right to first order everywhere, exact on the axes.
+    """
     start, end, radii, stretch = rod
-    scale = [np.float32(1 / s) for s in stretch]
-    ends = [tuple(p / s for p, s in zip(point, stretch, strict=True)) for point in (start, end)]
-    return rod_depth(u * scale[0], v * scale[1], t * scale[2], ends[0], ends[1], *radii)
+    scale = np.array([1 / s for s in stretch], np.float32)
+    first = (np.array(start) * scale).astype(np.float32)
+    along = (np.array(end) * scale).astype(np.float32) - first
+    away = [c * k - o for c, k, o in zip((u, v, t), scale, first, strict=True)]
+    share = along / (along @ along)
+    place = np.clip(away[0] * share[0] + away[1] * share[1] + away[2] * share[2], 0, 1)
+    squares = [np.square(a - place * d) for a, d in zip(away, along, strict=True)]
+    gap = np.sqrt(squares[0] + squares[1] + squares[2]) + TINY_MM
+    steepness = np.sqrt(sum(q * k * k for q, k in zip(squares, scale, strict=True))) + TINY_MM
+    depth = np.float32(radii[0]) + place * np.float32(radii[1] - radii[0]) - gap
+    return depth * (gap / steepness)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,8 @@ def blend(hu, value, share):
     return hu + share * (value - hu)
 
 
+CORNER = 1.5
+"""Where two faces meet, a point within reach of both lies up to sqrt(2) times that reach from the edge."""
 BOX_MARGIN_MM = 3.0
 """Boxes are this much larger than their part; a blur of more than a third of it needs a larger margin."""
 
@@ -187,7 +189,7 @@ class Parts:
             for part in self.items:
                 hu[:] = part.paint(hu, x, y, z, blur_mm)
             return
-        grow = np.float32(max(0.0, EDGE_WIDTH * blur_mm - BOX_MARGIN_MM))
+        grow = np.float32(max(0.0, CORNER * EDGE_WIDTH * blur_mm - BOX_MARGIN_MM))
         low = np.array([x.min(), y.min(), z.min()]) - grow
         high = np.array([x.max(), y.max(), z.max()]) + grow
         boxes = self.boxes

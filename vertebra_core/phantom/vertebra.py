@@ -207,7 +207,8 @@ class Disc:
     def paint(self, hu, x, y, z, blur_mm: float):
         u, v, t = self.pose.own_from_patient(x, y, z)
         q = np.sqrt((u / np.float32(self.half_width)) ** 2 + (v / np.float32(self.half_depth)) ** 2)
-        side = (1 - q) * np.float32(self.half_depth)
+        steep = np.maximum(q, np.float32(0.05))
+        side = np.maximum(np.sqrt(u * u + v * v), np.float32(0.05 * self.half_depth)) * (1 - steep) / steep
         share = cover(np.minimum(side, np.float32(self.half_height) - np.abs(t)), max(blur_mm, 0.3))
         value = np.float32(self.hu) + np.float32(25.0) * np.minimum(q, 1)
         if self.gas_hu:
