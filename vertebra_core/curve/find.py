@@ -71,9 +71,9 @@ def find_curve(volume: Volume, network: nn.Module, settings: CurveSettings) -> C
 
 def read_slices(volume: Volume, network: nn.Module, settings: CurveSettings) -> SliceReading:
     """Ask the network about every second slice of the patient-aligned grid."""
-    grid = patient_grid(volume, settings.grid_mm)
-    if not np.isfinite(grid.hu).all():
+    if volume.hu.dtype.kind == "f" and not np.isfinite(volume.hu).all():
         raise NotEvaluable(Reason.NOT_FINITE, "the volume holds voxels that are not numbers")
+    grid = patient_grid(volume, settings.grid_mm)
     parts = [_read_chunk(grid.hu[start:stop], network) for start, stop in _chunks(len(grid.hu))]
     points, presence = (np.concatenate(part) for part in zip(*_joined(parts, len(grid.hu)), strict=True))
     z = grid.z_mm()[::STRIDE]
