@@ -22,12 +22,14 @@ def spine(z: np.ndarray, seed: int) -> np.ndarray:
 @given(SEEDS, st.floats(60.0, 600.0))
 @settings(max_examples=40, deadline=None)
 def test_a_clean_spine_is_kept(seed, length):
+    """Stiffness against wrong slices has a price: 0.2 mm in the median spine, 0.5 mm in one of a hundred."""
     z = np.arange(0.0, length, 6.0)
     points = spine(z, seed)
     line = robust_line(z, points, np.ones(len(z)), z, 15.0, 8.0)
     away = np.linalg.norm(line - points, axis=1)
-    assert away.max() < 1.0
-    assert away[5:-5].max(initial=0.0) < 0.5
+    assert away.mean() < 0.5
+    assert away.max() < 2.0
+    assert away[5:-5].max(initial=0.0) < 1.0
 
 
 @given(SEEDS, st.integers(10, 32))

@@ -12,7 +12,7 @@ from numpy.polynomial import chebyshev
 ROUNDS = 20
 """Reweighted fits; residuals change by less than 0.1 mm after ten."""
 MM_PER_DEGREE = 90.0
-"""One degree of the stiff polynomial per this length: a whole spine (500 mm) has two or three bends, needs five."""
+"""One degree of the stiff polynomial per this length: a whole spine (500 mm) with its three bends gets six."""
 MAX_DEGREE = 6
 STIFF_OUTLIER = 2.5
 """The stiff curve itself may be this many times ``outlier_mm`` off before a point counts as wrong."""
