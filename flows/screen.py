@@ -17,6 +17,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.places import check_places
 from flows.progress import watched
 from flows.runners import run_in_a_loop, run_on_dask
 from flows.settings import InForce, load_settings
@@ -125,20 +126,6 @@ def screen(archives: list[str], cohort: str, profile: str = "local") -> dict:
     """A scheduled night (`prefect.yaml`): the same as ``vertebra screen``, its shards as a flow within this one."""
     night = screen_archives(archives, cohort, load_settings(profile))
     return {"run": night.run, **asdict(night.settled)}
-
-
-def check_places(archives: Sequence[Path], cohort: Path) -> list[Path]:
-    """Refuse a cohort inside an archive: inputs are never written to, and pictures are no studies."""
-    if not archives:
-        raise WrongUse("which archive? give at least one folder")
-    for archive in archives:
-        if not archive.exists():
-            raise WrongUse(f"no such archive: {archive}")
-        if cohort.resolve().is_relative_to(archive.resolve()):
-            raise WrongUse(f"the cohort {cohort} may not lie inside the archive {archive}")
-    if cohort.exists() and not cohort.is_dir():
-        raise WrongUse(f"{cohort} is not a folder")
-    return list(archives)
 
 
 @contextmanager

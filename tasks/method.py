@@ -62,10 +62,12 @@ def choose_device(wanted: str) -> str:
     Raises
     ------
     WrongUse
-        CUDA was asked for and is not there.
+        CUDA was asked for and is not there, or the name is none.
     """
     import torch
 
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise WrongUse(f"device {wanted}: expected auto, cpu or cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise WrongUse("device cuda: no CUDA device answers; see `vertebra doctor`")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

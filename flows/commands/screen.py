@@ -34,6 +34,7 @@ def screen(
     Example: vertebra screen /archive/ct --cohort spines --workers 4
     """
     from flows.cli import DONE, DONE_WITH_FAILURES
+    from flows.places import check_places
     from flows.server import hush
     from flows.settings import assignments, load_settings
 
@@ -49,6 +50,7 @@ def screen(
         **assignments(set_),
     }
     settings = load_settings(profile, flags)
+    check_places(archives, cohort)
     from flows.screen import screen_archives  # brings Prefect, Dask and torch: late, so that wrong use is told at once
 
     night = screen_archives(archives, cohort, settings, runner, say=lambda line: print(line, file=sys.stderr))
