@@ -404,7 +404,7 @@ BAD_VOLUMES = {
     **{f"{name} cut": (cut(name), Reason.PIXELS_DAMAGED) for name in ("v.nii", "v.nii.gz", "v.nrrd", "v.mha")},
     **{f"compressed {name} cut": (cut(name), Reason.PIXELS_DAMAGED) for name in ("z.nrrd", "z.mha")},
     "last byte gone": (cut("v.nii", 0.99999), Reason.PIXELS_DAMAGED),
-    "flipped bits": (write_flipped_bits, Reason.PIXELS_DAMAGED),
+    "flipped bits": (write_flipped_bits, Reason.UNREADABLE),
 }
 
 
@@ -413,7 +413,9 @@ def test_a_bad_volume_file_has_its_own_reason(case, tmp_path, small_hu, capfd):
     write, reason = BAD_VOLUMES[case]
     write(tmp_path, small_hu)
     assert end_of(tmp_path) == [reason]
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "" or err.startswith("MetaImage:")  # the C library says it itself, in one line
 
 
 def test_a_gzip_that_is_no_volume_is_left_alone(tmp_path):

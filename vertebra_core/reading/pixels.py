@@ -62,7 +62,9 @@ def _decode_file(slices: Sequence[SliceHeader], position: int, air_below_hu: flo
         raise
     except MemoryError:
         raise NotEvaluable(Reason.OUT_OF_MEMORY) from None
-    except Exception:  # decoders raise what they like, and their texts may hold paths
+    except Exception as error:  # decoders raise what they like, and their texts may hold paths
+        if "does not support" in str(error):  # pydicom's word for a variant that no installed decoder knows
+            raise NotEvaluable(Reason.DECODER_MISSING, "no decoder for this variant of the transfer syntax") from None
         raise NotEvaluable(Reason.PIXELS_DAMAGED, f"slice {position + done + 1} cannot be decoded") from None
 
 

@@ -6,6 +6,7 @@ that parts them; exact duplicates are dropped and counted.
 """
 
 import hashlib
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -117,13 +118,13 @@ def _alike(slices: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
 
 def _kind(header: SliceHeader) -> Hashable:
     study = header.study
-    geometry = directions(header) is not None
-    return study.sop_class_uid, study.rows, study.columns, study.kernel, is_localizer(header), geometry
+    has_place = header.position is not None
+    return study.sop_class_uid, study.rows, study.columns, study.kernel, is_localizer(header), has_place
 
 
 def _same_grid(a: SliceHeader, b: SliceHeader) -> bool:
     """True for images of one kind whose planes are parallel and whose pixels are equal, but for rounding."""
-    if _kind(a) != _kind(b):
+    if _kind(a) != _kind(b) or (directions(a) is None) != (directions(b) is None):
         return False
     if a.orientation is None or b.orientation is None or a.pixel_spacing is None or b.pixel_spacing is None:
         return True
@@ -254,17 +255,20 @@ def _part_by(slices: list[SliceHeader], attribute: Callable[[SliceHeader], Hasha
     if len(groups) == 1:
         return [slices]
     offset = dict(zip(map(id, slices), _offsets(slices).tolist(), strict=True))
-    spans: list[tuple[list[tuple[float, float]], list[SliceHeader]]] = []
+    parts: list[tuple[list[tuple[float, float]], list[SliceHeader]]] = []
     for key in sorted(groups, key=_natural):
-        low, high = offset[id(groups[key][0])], offset[id(groups[key][-1])]
-        for taken, members in spans:
-            if all(high < a - SAME_POSITION_MM or low > b + SAME_POSITION_MM for a, b in taken):
-                taken.append((low, high))
+        span = offset[id(groups[key][0])], offset[id(groups[key][-1])]
+        for taken, members in parts:
+            at = bisect(taken, span)
+            if (at == 0 or taken[at - 1][1] < span[0] - SAME_POSITION_MM) and (
+                at == len(taken) or span[1] + SAME_POSITION_MM < taken[at][0]
+            ):
+                taken.insert(at, span)
                 members += groups[key]
                 break
         else:
-            spans.append(([(low, high)], list(groups[key])))
-    return [sort_along_normal(members) for _, members in spans]
+            parts.append(([span], list(groups[key])))
+    return [sort_along_normal(members) for _, members in parts]
 
 
 def _natural(key: Hashable) -> tuple:
