@@ -26,6 +26,8 @@ from vertebra_core.truth import Truth
 NORMAL = (24.0, 24.0, 24.0)
 WEDGE = (18.0, 25.0, 25.0)
 PITCH_MM, DEPTH_MM = 30.0, 30.0
+GRADING = GradingSettings()
+RUN = "20240101T000000-aa"
 IDENTITY = MethodIdentity("model", "settings", SCHEMA_VERSION)
 
 
@@ -123,7 +125,7 @@ def outcome_of(
 
 
 def make_cohort(
-    root: Path, studies: Sequence[tuple[Series, StudyResult | Reason]], run: str = "20240101T000000-aa"
+    root: Path, studies: Sequence[tuple[Series, StudyResult | Reason]], grading: GradingSettings = GRADING
 ) -> Layout:
     """A published cohort in which each series ended with this result or reason."""
     layout = Layout(root)
@@ -142,10 +144,10 @@ def make_cohort(
             series,
         )
         outcome = replace(outcome, series_key=keys.series_key(series))
-        for name, rows in outcome_rows(outcome, GradingSettings()).items():
+        for name, rows in outcome_rows(outcome, GRADING).items():
             tables[name] += rows
-    commit_shard(layout, run, "0000", {name: to_arrow(name, rows) for name, rows in tables.items()})
-    publish(layout, f"snapshot-{run}", IDENTITY, {}, {"grading": {}})
+    commit_shard(layout, RUN, "0000", {name: to_arrow(name, rows) for name, rows in tables.items()})
+    publish(layout, f"snapshot-{RUN}", IDENTITY, {}, {}, grading)
     return layout
 
 

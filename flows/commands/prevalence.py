@@ -1,5 +1,6 @@
 """``vertebra prevalence``: how many patients and vertebrae are fractured, with intervals."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,7 @@ def prevalence(
 ) -> None:
     """Prevalence of vertebral fractures by patient and by vertebra, with Wilson's 95 % interval.
 
-    The headline is at least moderate (G <= 0.74). At least mild (G <= 0.80) is shown as not corrected: measurement
+    The headline is at least moderate (G <= 0.74). At least mild (G <= 0.80) is not corrected: measurement
     noise alone carries many normal vertebrae across that bound. Of each patient one index study counts.
 
     Example: vertebra prevalence spines --by sex
@@ -41,17 +42,24 @@ def prevalence(
     from vertebra_core.cohort.snapshot import latest_snapshot
     from vertebra_core.epidemiology.prevalence import MIN_VERTEBRAE, by_grade
     from vertebra_core.epidemiology.prevalence import prevalence as count
-    from vertebra_core.settings import GradingSettings
 
     snapshot = latest_snapshot(open_layout(cohort))
+    grading = _grading_of(snapshot)
     people = pq.read_table(snapshot / "patients.parquet")
     bones = pq.read_table(snapshot / "vertebrae.parquet", columns=["study_key", "level", "g"])
-    answer = count(people, bones, GradingSettings(), by, MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae)
+    answer = count(people, bones, grading, by, MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae)
     studies = _ends(snapshot / "studies.parquet")
     if as_json:
         grades = {unit: by_grade(getattr(answer, unit)[-1]) for unit in ("patients", "vertebrae") if by == "grade"}
         print_json(
-            {"snapshot": snapshot.name, "studies": studies, "prevalence": answer, "mild_is": NOT_CORRECTED, **grades}
+            {
+                "snapshot": snapshot.name,
+                "grading": grading,
+                "studies": studies,
+                "prevalence": answer,
+                "mild_is": NOT_CORRECTED,
+                **grades,
+            }
         )
         return
     _print_flow(answer, studies)
@@ -59,9 +67,16 @@ def prevalence(
         if groups and by == "grade":
             _print_grades(unit, by_grade(groups[-1]))
         elif groups:
-            _print_groups(unit, by, groups)
+            _print_groups(unit, by, groups, grading)
     print(f"At least mild is {NOT_CORRECTED} for measurement noise: do not report it as a prevalence.")
     print("Intervals of vertebrae take them as independent; those of one patient are not, so these are too narrow.")
+
+
+def _grading_of(snapshot: Path):
+    """The bounds that the snapshot was graded with, so that this and its tables agree."""
+    from vertebra_core.settings import GradingSettings
+
+    return GradingSettings(**json.loads((snapshot / "provenance.json").read_text())["grading"])
 
 
 def _ends(path: Path) -> dict[str, int]:
@@ -104,12 +119,13 @@ def _counted(estimate) -> tuple[str, str]:
     return str(estimate.count), _share(estimate)
 
 
-def _print_groups(unit: str, by: str | None, groups) -> None:
+def _print_groups(unit: str, by: str | None, groups, grading) -> None:
     rows = [
         [group.name, str(group.moderate.n), *(part for one in (group.moderate, group.mild) for part in _counted(one))]
         for group in groups
     ]
-    columns = [by or unit, "N", "n", "G <= 0.74, % (95 % CI)", "n", f"G <= 0.80, % ({NOT_CORRECTED})"]
+    moderate, mild = f"G <= {grading.moderate:.2f}", f"G <= {grading.mild:.2f}"
+    columns = [by or unit, "N", "n", f"{moderate}, % (95 % CI)", "n", f"{mild}, % ({NOT_CORRECTED})"]
     print_table(f"Fractured {unit}", columns, rows, last_is_total=len(rows) > 1)
 
 

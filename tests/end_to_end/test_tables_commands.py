@@ -8,6 +8,7 @@ from made_studies import NORMAL, WEDGE, column, make_cohort, moved, patient_seri
 
 from flows.cli import main
 from vertebra_core.errors import Reason
+from vertebra_core.settings import GradingSettings
 from vertebra_core.truth import write_truth
 
 SPINE = column([NORMAL] * 6 + [WEDGE])
@@ -89,6 +90,15 @@ def test_prevalence_as_json(capsys, cohort):
     assert document["mild_is"] == "not corrected"
     (vertebrae,) = document["prevalence"]["vertebrae"]
     assert (vertebrae["moderate"]["count"], vertebrae["moderate"]["n"]) == (1, 13)
+
+
+def test_prevalence_uses_the_bounds_the_snapshot_was_graded_with(capsys, tmp_path):
+    grading = GradingSettings(mild=0.70, moderate=0.65, severe=0.50)
+    make_cohort(tmp_path / "spines", [(patient_series(1), result_of(SPINE))], grading)
+    _, out = run(capsys, "prevalence", str(tmp_path / "spines"))
+    assert "G <= 0.65" in out
+    (patients,) = run_json(capsys, "prevalence", str(tmp_path / "spines"))["prevalence"]["patients"]
+    assert (patients["mild"]["count"], patients["mild"]["n"]) == (0, 1)  # the wedge has G = 0.72
 
 
 @pytest.mark.parametrize("by", ["age_band", "level", "site", "grade"])

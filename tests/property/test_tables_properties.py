@@ -12,6 +12,7 @@ from vertebra_core.settings import GradingSettings
 from vertebra_core.tables.columns import GRADES
 from vertebra_core.tables.grades import grade, grade_number, shape
 from vertebra_core.tables.patients import patient_table
+from vertebra_core.tables.regrade import regrade_vertebrae
 from vertebra_core.tables.rows import outcome_rows, to_arrow
 from vertebra_core.tables.schema import arrow_schema
 
@@ -80,6 +81,8 @@ def test_nothing_is_lost_between_rows_and_arrow(heights, data):
     complete = data.draw(st.lists(st.booleans(), min_size=k, max_size=k))
     rows = outcome_rows(outcome_of(result=result_of(column(heights), complete)), GRADING)
     back = to_arrow("vertebrae", rows["vertebrae"]).to_pylist()
+    table = to_arrow("vertebrae", rows["vertebrae"])
+    assert regrade_vertebrae(table, GRADING).equals(table)  # the fast path over whole tables agrees with the slow one
     for row, again in zip(rows["vertebrae"], back, strict=True):
         assert list(again) == arrow_schema("vertebrae").names
         for name in ("ha_mm", "hm_mm", "hp_mm", "g", "grade", "shape", "flags", "complete"):

@@ -33,6 +33,13 @@ def test_table_1_by_hand():
     assert table.in_plane_mm.mean == pytest.approx(0.0, abs=1e-6)
 
 
+def test_localisation_looks_for_complete_vertebrae_only():
+    """A false find 16 mm below the third vertebra lies 14 mm above the fourth, which the scan cuts."""
+    truth, found = truth_of(FOUR, [True, True, True, False]), found_of(moved(FOUR[2:3], z=-16))
+    table = detection([compare("a", "a", truth, found)], GRADING)
+    assert (table.precision, table.localization_mm.mean) == (Share(0, 1), pytest.approx(16.0))
+
+
 def test_in_plane_distance_leaves_out_the_side():
     table = detection([compare("a", "a", truth_of(FOUR), found_of(moved(FOUR, 3.0, 0.6, -0.8)))], GRADING)
     assert table.localization_mm.mean == pytest.approx(np.sqrt(10.0))
