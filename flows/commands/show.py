@@ -55,16 +55,17 @@ def _show_ct(
     source: Path, out: Path, export: Path | None, title: str, profile: str, device: str, set_: list[str]
 ) -> None:
     from flows.settings import assignments, load_settings
-    from tasks.method import SHIPPED, choose_device, load_method
+    from tasks.method import choose_device
+    from vertebra_core.models import load_models
     from vertebra_core.reading.formats import read_volume
     from vertebra_core.report.picture import draw_study
-    from vertebra_core.study import unwatched
+    from vertebra_core.study import measure_study
     from vertebra_core.truth import write_truth
 
     settings = load_settings(profile, assignments(set_)).method
     series = one_series(source, settings)
     volume = read_volume(series, settings.reading)
-    result = load_method(SHIPPED, choose_device(device)).measure(volume, settings, unwatched)
+    result = measure_study(volume, load_models(device=choose_device(device)), settings)
     out.write_bytes(draw_study(result, volume, settings.grading, title))
     if export is not None:
         write_truth(as_truth(result, series), export)

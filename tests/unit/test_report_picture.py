@@ -126,6 +126,19 @@ def test_a_vertebra_cut_by_the_scan_has_no_numbers(study):
     assert "no vertebra measured" in shown
 
 
+def test_a_vertebra_beyond_the_image_draws_over_nothing_else(study):
+    """Networks may place points outside the scan; titles, heads and numbers stay readable."""
+    result, volume = study
+    far = result.points.copy()
+    far[0, :, 2] += 60.0
+    inside = pixels(draw_study(result, volume, GradingSettings()))
+    beyond = pixels(draw_study(replace(result, points=far), volume, GradingSettings()))
+    assert inside.shape == beyond.shape
+    blue = rgb(GRADE_COLOURS["normal"])
+    assert (np.abs(inside[: picture.HEAD - 1] - blue).max(2) < 30).sum() == 0
+    assert (np.abs(beyond[: picture.HEAD - 1] - blue).max(2) < 30).sum() < 200  # half of the level's name
+
+
 def test_rows_of_numbers_stand_level_with_their_vertebra(study):
     result, volume = study
     figure = study_figure(result, volume, GradingSettings())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -192,15 +193,20 @@ def _image(axes: Axes, panel: Panel, hu: np.ndarray) -> None:
     )
 
 
+def _clip(axes: Axes, panel: Panel, others: set[Artist]) -> None:
+    """Let nothing that was drawn since `others` reach beyond the panel."""
+    frame = Rectangle((panel.left, panel.top), panel.width, panel.height, transform=axes.transData)
+    for artist in set(axes.get_children()) - others:
+        artist.set_clip_path(frame)
+
+
 def _draw_straightened(axes: Axes, panel: Panel, result: StudyResult, lines: list[Line]) -> None:
-    spine = result.spine
+    spine, others = result.spine, set(axes.get_children())
     hu = np.where(spine.valid, spine.mid_sagittal, np.nan)
     first = spine.origin_mm - spine.pixel_mm / 2
     last = first + np.array(hu.shape[::-1]) * spine.pixel_mm
     left, top = panel.px(first)
     _image(axes, Panel(left, top, (first[0], last[0]), (first[1], last[1]), panel.scale), hu)
-    frame = Rectangle((panel.left, panel.top), panel.width, panel.height)
-    axes.images[-1].set_clip_path(frame.get_path(), frame.get_transform() + axes.transData)
     for points, line in zip(spine.straight_from_patient(result.points), lines, strict=True):
         six = panel.px(points)
         style = "-" if line.measured else (0, (4, 3))
@@ -209,6 +215,7 @@ def _draw_straightened(axes: Axes, panel: Panel, result: StudyResult, lines: lis
         for height in zip(six[0::2], six[1::2], strict=True):
             axes.plot(*np.stack(height).T, color=line.colour, lw=1.6, ls=style, solid_capstyle="butt")
         axes.plot(*six.T, "o", color=line.colour, ms=0.9 * panel.scale, mec=PAPER, mew=0.8)
+    _clip(axes, panel, others)
     _orientation(axes, panel)
     _scale_bar(axes, panel, 20.0)
 
@@ -216,10 +223,10 @@ def _draw_straightened(axes: Axes, panel: Panel, result: StudyResult, lines: lis
 def _draw_original(
     axes: Axes, panel: Panel, projection: SagittalProjection, result: StudyResult, lines: list[Line]
 ) -> None:
+    others = set(axes.get_children())
     _image(axes, panel, projection.hu)
     course = panel.px(result.curve.position(np.arange(0.0, result.curve.length, 1.0))[:, 1:])
-    within = (course[:, 1] > panel.top) & (course[:, 1] < panel.top + panel.height)
-    axes.plot(*course[within].T, color=CURVE_COLOUR, lw=1.3, alpha=0.9, ls=(0, (6, 3)))
+    axes.plot(*course.T, color=CURVE_COLOUR, lw=1.3, alpha=0.9, ls=(0, (6, 3)))
     for points, line in zip(result.points, lines, strict=True):
         outline = panel.px(points[[0, 2, 4, 5, 3, 1], 1:])
         style = "-" if line.measured else (0, (3, 2))
@@ -228,8 +235,9 @@ def _draw_original(
         axes.add_patch(Polygon(outline, fill=False, edgecolor=line.colour, lw=1.4, ls=style))
         halo = [withStroke(linewidth=2.5, foreground=PAPER)]
         front = outline[[0, 5]].mean(0)
-        axes.text(front[0] - 9, front[1], line.name, color=line.colour, size=_pt(SMALL_PX), ha="right", va="center",
-                  path_effects=halo)  # fmt: skip
+        label = {"color": line.colour, "size": _pt(SMALL_PX), "path_effects": halo, "clip_on": True}
+        axes.text(front[0] - 9, front[1], line.name, ha="right", va="center", **label)
+    _clip(axes, panel, others)
     _orientation(axes, panel)
     _scale_bar(axes, panel, 50.0)
 
@@ -243,6 +251,7 @@ def _draw_numbers(axes: Axes, panel: Panel, result: StudyResult, lines: list[Lin
     axes.text(right + COLUMNS[2][1], panel.top - 36, "heights, mm", color=FAINT, size=_pt(SMALL_PX), ha="right",
               va="bottom")  # fmt: skip
     centres = panel.px(result.spine.straight_from_patient(result.points).mean(1))[:, 1]
+    centres = np.clip(centres, panel.top, panel.top + panel.height)
     for centre, row, line in zip(centres, spread(centres, ROW_PX), lines, strict=True):
         text = {"size": _pt(TEXT_PX), "va": "center_baseline", "weight": "bold" if line.deformed else "normal"}
         axes.text(panel.left - 16, row, line.name, color=line.colour, ha="right", **{**text, "weight": "bold"})
