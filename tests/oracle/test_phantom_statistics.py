@@ -12,7 +12,7 @@ READERS = {  # level: ha, hm, hp, cranial length of normal vertebrae, mm
 }  # fmt: skip
 READERS_CENTRES = {("T1", "T2"): 20.0, ("T5", "T6"): 21.3, ("T9", "T10"): 24.9, ("T12", "L1"): 30.8}
 READERS_TILT = {"T1": -29.0, "T4": -23.0, "T6": -13.0, "T8": 1.0, "T10": 6.0, "T12": 10.0}
-PATIENTS = 60
+PATIENTS = 50
 
 
 @pytest.fixture(scope="module")

@@ -78,17 +78,18 @@ class Phantom:
         return hu.reshape(points.shape[:-1])
 
     def _chunk(self, x, y, z, blur_mm: float, cull: bool) -> np.ndarray:
+        reach = np.array([[c.min() for c in (x, y, z)], [c.max() for c in (x, y, z)]])
         # An axial slice has one z: profiles along z are then single numbers.
-        one_z = z[0] if (z == z[0]).all() else z
+        one_z = z[0] if reach[0, 2] == reach[1, 2] else z
         hu = self.torso.surroundings(x, y, blur_mm)
-        self.limbs.paint(hu, x, y, z, blur_mm, cull)
+        self.limbs.paint(hu, x, y, z, blur_mm, reach, cull)
         in_cage, cosine = self.torso.ground(hu, x, y, one_z, blur_mm)
         inner = hu.copy()
-        self.organs.paint(inner, x, y, z, blur_mm, cull)
-        self.girdle.paint(hu, x, y, z, blur_mm, cull)
+        self.organs.paint(inner, x, y, z, blur_mm, reach, cull)
+        self.girdle.paint(hu, x, y, z, blur_mm, reach, cull)
         hu = blend(hu, inner, cover(in_cage - np.float32(LUNG_DEPTH_MM), max(blur_mm, MIN_EDGE_MM)))
         self.torso.paint_ribs(hu, x, y, one_z, in_cage, cosine, blur_mm)
-        self.bones.paint(hu, x, y, z, blur_mm, cull)
+        self.bones.paint(hu, x, y, z, blur_mm, reach, cull)
         return hu
 
     @property

@@ -222,12 +222,12 @@ def archive_plan(n_studies: int, *, without_spine: bool = True) -> list[PhantomS
     bent = PatientOptions(fracture_probability=0.2, scoliosis_probability=1.0, max_cobb_degrees=40.0)
     sound = PatientOptions(fracture_probability=0.0, scoliosis_probability=0.0)
     kinds = (
-        PhantomStudy("chest", (0.9, 0.9, 1.25), broken, "jpegls"),
-        PhantomStudy("chest", (0.95, 0.95, 1.5), sound, "explicit"),
-        PhantomStudy("abdomen", (0.9, 0.9, 1.25), broken, "jpegls"),
+        PhantomStudy("chest", (1.0, 1.0, 1.25), broken, "jpegls"),
+        PhantomStudy("chest", (1.0, 1.0, 1.5), sound, "explicit"),
+        PhantomStudy("abdomen", (0.95, 0.95, 1.25), broken, "jpegls"),
         PhantomStudy("chest", (0.85, 0.85, 2.0), bent, "implicit"),
         PhantomStudy("lumbar", (0.7, 0.7, 1.0), broken, "deflated"),
-        PhantomStudy("chest", (0.95, 0.95, 1.25), PatientOptions(), "rle"),
+        PhantomStudy("chest", (1.0, 1.0, 1.25), PatientOptions(), "rle"),
     )
     plan = [kinds[i % len(kinds)] for i in range(n_studies)]
     if without_spine and n_studies > 2:

@@ -183,15 +183,20 @@ class Parts:
         """Corners [n, 2, 3] of all boxes, mm."""
         return np.array([p.box for p in self.items], np.float32).reshape(-1, 2, 3)
 
-    def paint(self, hu: np.ndarray, x, y, z, blur_mm: float, cull: bool = True) -> None:
-        """Paint in place; each part sees only the points in its box, or all where ``cull`` is off (for tests)."""
+    def paint(self, hu: np.ndarray, x, y, z, blur_mm: float, range_: np.ndarray, cull: bool = True) -> None:
+        """Paint in place; each part sees only the points in its box, or all where ``cull`` is off (for tests).
+
+        Parameters
+        ----------
+        range_ : array [2, 3]
+            Smallest and largest coordinates of the points.
+        """
         if not cull:
             for part in self.items:
                 hu[:] = part.paint(hu, x, y, z, blur_mm)
             return
         grow = np.float32(max(0.0, CORNER * EDGE_WIDTH * blur_mm - BOX_MARGIN_MM))
-        low = np.array([x.min(), y.min(), z.min()]) - grow
-        high = np.array([x.max(), y.max(), z.max()]) + grow
+        low, high = range_[0] - grow, range_[1] + grow
         boxes = self.boxes
         for k in np.flatnonzero(((boxes[:, 0] <= high) & (boxes[:, 1] >= low)).all(1)):
             chosen = _in_box((x, y, z), boxes[k, 0] - grow, boxes[k, 1] + grow, low, high)

@@ -12,7 +12,7 @@ from vertebra_core.phantom.anatomy import Phantom
 from vertebra_core.truth import Truth
 from vertebra_core.volume import Volume
 
-MAX_PITCH_MM = 1.25
+MAX_PITCH_MM = 1.6
 """Thicker slices are the mean of thinner ones at most this far apart."""
 BLUR_PER_SAMPLE = 0.42
 """Edges are blurred analytically by at least this share of the distance of samples, against aliasing."""
