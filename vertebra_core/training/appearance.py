@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from vertebra_core.volume import AIR_HU
 
@@ -44,10 +44,10 @@ def correlated_noise(shape: tuple[int, int, int], sigma_hu: float, grain: float,
     return noise * (sigma_hu / noise.std().clamp_min(1e-6))
 
 
-def random_contrast(planes: Tensor, rng: np.random.Generator) -> Tensor:
+def random_contrast(planes: Tensor, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
     """Another bone density, another calibration, a bent response: HU above soft tissue scaled by 0.5-1.6."""
     tissue = 40.0 + rng.normal(0, 30)
-    scale = float(np.exp(rng.uniform(np.log(0.5), np.log(1.6))))
+    scale = float(np.exp(strength * rng.uniform(np.log(0.5), np.log(1.6))))
     bone = (planes - tissue) * scale
     if rng.random() < 0.3:  # trabecular and cortical bone apart
         knee = 250.0
@@ -55,24 +55,28 @@ def random_contrast(planes: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.where(planes > tissue, bone + tissue, planes) + rng.normal(0, 25)
 
 
-def random_appearance(planes: Tensor, pixel_mm: float, sharp: bool, rng: np.random.Generator) -> Tensor:
+def random_appearance(
+    planes: Tensor, pixel_mm: float, sharp: bool, rng: np.random.Generator, strength: float = 1.0
+) -> Tensor:
     """The same planes [c, h, w] HU as another scanner might show them.
 
     Parameters
     ----------
     sharp : bool
         True if the source is sharp enough to stand for a thick slice after averaging.
+    strength : float
+        1: anything a scanner has ever made; towards 0: what most scanners make.
     """
     if rng.random() < 0.8:
-        planes = random_contrast(planes, rng)
-    if sharp and rng.random() < 0.5:
+        planes = random_contrast(planes, rng, strength)
+    if sharp and rng.random() < 0.5 * strength:
         thickness = rng.uniform(1.0, 5.0) / pixel_mm
         planes = thick_slices(planes, thickness, np.deg2rad(np.clip(rng.normal(0, 15), -40, 40)))
-    if rng.random() < 0.4:
+    if rng.random() < 0.4 * strength:
         planes = blur(planes, rng.uniform(0.3, 1.1) / pixel_mm)
     if rng.random() < 0.7:
         grain = rng.uniform(0.3, 1.0) / pixel_mm
-        planes = planes + correlated_noise(tuple(planes.shape), rng.uniform(5, 60), grain, rng)
+        planes = planes + correlated_noise(tuple(planes.shape), rng.uniform(5, 5 + 55 * strength), grain, rng)
     return planes
 
 

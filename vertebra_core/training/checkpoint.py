@@ -26,9 +26,7 @@ def save_checkpoint(
     os.replace(temporary, path)
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, rng: np.random.Generator
-) -> int:
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, rng: np.random.Generator) -> int:
     """Restore a run; returns the step it had reached, 0 where there is no checkpoint."""
     if not path.exists():
         return 0

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vertebra_core.curve.grid import network_channels
 from vertebra_core.curve.network import STRIDE, CurveNetwork, CurvePrediction
 from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from vertebra_core.training.curve_cases import UNKNOWN, CurveCase, phantom_cases, real_cases
+from vertebra_core.training.curve_cases import PRESENT, UNKNOWN, CurveCase, phantom_cases, real_cases
 from vertebra_core.training.curve_data import GRID_MM, Piece, random_piece
 from vertebra_core.training.curve_spineless import spineless_piece
 
@@ -26,7 +26,7 @@ SHAPE_SHARES = (0.45, 0.2, 0.2, 0.15)
 class CurveTraining:
     """Numbers of a training run."""
 
-    steps: int = 1300
+    steps: int = 1700
     batch: int = 4
     shapes: tuple[tuple[int, int, int], ...] = SHAPES
     shares: tuple[float, ...] = SHAPE_SHARES
@@ -85,7 +85,8 @@ def draw_piece(
         return spineless_piece(shape, rng)
     synthetic = not scans or (bool(phantoms) and kind < settings.spineless_share + settings.phantom_share)
     cases = phantoms if synthetic else scans
-    return random_piece(cases[int(rng.integers(len(cases)))], shape, rng)
+    lengths = np.array([np.sqrt((case.status == PRESENT).sum()) for case in cases])  # long spines show more
+    return random_piece(cases[int(rng.choice(len(cases), p=lengths / lengths.sum()))], shape, rng)
 
 
 def draw_batch(
@@ -122,7 +123,7 @@ def train(
     weights: Path,
     *,
     leave_out: Sequence[str] = (),
-    phantoms: int = 12,
+    phantoms: int = 16,
     steps: int = CurveTraining.steps,
     seed: int = 0,
     device: str = "cpu",

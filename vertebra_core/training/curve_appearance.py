@@ -13,6 +13,8 @@ from vertebra_core.volume import AIR_HU
 
 SOFT_HU = (-120.0, 140.0)
 """Only soft tissue takes contrast medium: lung, gas and bone keep their values."""
+THIN_HU, THIN_MM = 30.0, 55.0
+"""Bone of an osteoporotic spine falls to this, within this distance of the line: the whole vertebra."""
 VESSELS, HEART = range(52, 69), (51, 53, 61)
 OTHER_ORGANS = (1, 2, 3, 5, 6, 7, 15, 17, 18, 19, 20)
 """Classes of the label map (labels/lidc_idri_0001_structures.csv): spleen, kidneys, liver, stomach, bowel, ..."""
@@ -68,6 +70,19 @@ def paint_vessels(hu: Tensor, points: Tensor, grid_mm: float, rng: np.random.Gen
     return torch.where(soft, hu + gain, hu)
 
 
+def thin_bone(hu: Tensor, points: Tensor, grid_mm: float, rng: np.random.Generator) -> Tensor:
+    """Osteoporosis: trabecular bone near the spine falls towards soft tissue, its cortex keeps more.
+
+    Trabecular HU of L1 fall to 30 and less in the oldest, and bright kidneys beside such bodies drew the line.
+    """
+    y, x = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in hu.shape[1:]], indexing="ij")
+    away = (x - points[:, 0, None, None]) ** 2 + (y - points[:, 1, None, None]) ** 2
+    loss = float(rng.uniform(0.1, 0.9))
+    kept = 1 - loss + 0.7 * loss * ((hu - 150.0) / 250.0).clamp(0, 1)
+    thinned = torch.where(hu > THIN_HU, THIN_HU + (hu - THIN_HU) * kept, hu)
+    return torch.where(away < (THIN_MM / grid_mm) ** 2, thinned, hu)
+
+
 def add_metal(hu: Tensor, rng: np.random.Generator) -> Tensor:
     """A few small very bright things: wires, pacemakers, stents, clips."""
     out = hu.clone()
@@ -101,6 +116,8 @@ def repaint(hu: Tensor, structures: Tensor, points: Tensor, grid_mm: float, rng:
         hu = paint_structures(hu, structures, rng)
     elif rng.random() < 0.4:
         hu = paint_vessels(hu, points, grid_mm, rng)
+    if rng.random() < 0.35:
+        hu = thin_bone(hu, points, grid_mm, rng)
     bone = 120.0
     hu = torch.where(hu > bone, bone + (hu - bone) * float(rng.uniform(0.5, 1.4)), hu)
     hu = torch.where(hu > -900, hu * float(rng.uniform(0.93, 1.07)) + float(rng.normal(0, 20)), hu)

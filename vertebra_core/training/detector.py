@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from vertebra_core.keypoints.anchors import POSITIVE_OVERLAP, anchor_overlap, anchor_sizes, boxes_of, encode
 from vertebra_core.keypoints.network import KeypointDetector, normalise

@@ -14,7 +14,7 @@ from vertebra_core.training.phantoms import phantom_spine
 from vertebra_core.training.real import annotated_volumes
 from vertebra_core.training.refiner import train_refiner
 from vertebra_core.training.slices import sagittal_spines
-from vertebra_core.training.spines import Spine, straight_spine
+from vertebra_core.training.spines import PHANTOM, Spine, straight_spine
 
 PHANTOM_SHARE = 0.25
 """Share of training windows drawn from phantoms; the rest are real spines."""
@@ -31,7 +31,7 @@ def train(
     leave_out: Sequence[str] = (),
     phantoms: int = 60,
     detector_steps: int = 1500,
-    refiner_steps: int = 1500,
+    refiner_steps: int = 2600,
     seed: int = 0,
     device: str = "cpu",
     loaders: int = 1,
@@ -67,7 +67,7 @@ def train(
 def shares_of(spines: Sequence[Spine]) -> np.ndarray:
     """How often each spine is drawn: more for long and for sharp ones, a fixed share for all phantoms together."""
     shares = np.array([max(LEAST_SHARPNESS, s.sharpness) * np.sqrt(len(s.points)) for s in spines])
-    synthetic = np.array([s.name.startswith("phantom") for s in spines])
+    synthetic = np.array([s.synthetic for s in spines])
     if synthetic.any() and not synthetic.all():
         shares[synthetic] *= PHANTOM_SHARE / (1 - PHANTOM_SHARE) * shares[~synthetic].sum() / shares[synthetic].sum()
     return shares / shares.sum()
@@ -96,7 +96,7 @@ def phantom_spines(count: int, seed: int, work: Path, say: Callable[[str], None]
         path = work / "phantoms" / f"{seed}-{i}.npz"
         if not path.exists():
             rng = np.random.default_rng([seed, 1000, i])
-            save_spine(path, phantom_spine(f"phantom-{i}", random_patient(rng), rng))
+            save_spine(path, phantom_spine(f"{PHANTOM}{i}", random_patient(rng), rng))
             if i % 10 == 9:
                 say(f"phantom {i + 1} of {count}")
         yield load_spine(path)

@@ -31,7 +31,9 @@ def phantom_spine(name: str, phantom: Phantom, rng: np.random.Generator) -> Spin
     planes = interp1d(SAMPLED_U_MM, sampled, axis=0, copy=False)(STACK_U_MM)
     planes = uniform_filter1d(planes, 2, axis=1, mode="nearest")  # a slice of 1 mm
     planes = np.rint(np.clip(planes, AIR_HU, 3000)).astype(np.int16)
-    straight = StraightSpine(planes[:1].astype(np.float32), np.ones(planes.shape[1:], bool), line, np.array([v[0], 0.0]), pixel)
+    straight = StraightSpine(
+        planes[:1].astype(np.float32), np.ones(planes.shape[1:], bool), line, np.array([v[0], 0.0]), pixel
+    )
     points = straight.straight_from_patient(truth.points)
     known = known_range(truth, points[..., 1].min(1), points[..., 1].max(1))
     return Spine(name, planes, straight.valid, straight.origin_mm, pixel, points, truth.complete, known, 1.0)

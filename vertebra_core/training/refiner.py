@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from vertebra_core.keypoints.network import KeypointRefiner, normalise, soft_argmax_2d
 from vertebra_core.keypoints.patches import patches_around, sample_patches
@@ -23,6 +22,8 @@ MAP_WEIGHT = 0.02
 """Weight of the cross-entropy to a small Gaussian: without it a map may stay on a plateau for ever and its corner lie
 8-24 mm off while heights still look fine (learning by experiment)."""
 MAP_SIGMA_PX = 2.0
+CALM_FROM = 0.77
+"""Share of the steps after which the samples become what most scans look like (`vertebra_core.training.samples`)."""
 JITTER = 0.06
 """Standard deviation of the detector's errors that the patches are drawn with, as a share of the vertebra's size."""
 
@@ -93,7 +94,7 @@ def train_refiner(
     shares: np.ndarray,
     checkpoint: Path,
     *,
-    steps: int = 1200,
+    steps: int = 2600,
     batch: int = 4,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -108,7 +109,8 @@ def train_refiner(
     optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-3)
     done = load_checkpoint(checkpoint, model, optimiser, rng)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_curve(i + done, steps))
-    windows = Windows(spines, shares, seed + 1, steps * batch)
+    calm_from = round(CALM_FROM * steps) * batch
+    windows = Windows(spines, shares, seed + 1, steps * batch, calm_from)
     data = torch.utils.data.Subset(windows, range(done * batch, steps * batch))
     loader = torch.utils.data.DataLoader(data, batch, collate_fn=_Collate(), num_workers=loaders)
     model.train()

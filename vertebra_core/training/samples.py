@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from vertebra_core.settings import StraightenSettings
 from vertebra_core.training.appearance import blank, cut_ends, random_appearance
 from vertebra_core.training.spines import STACK_U_MM, Spine
-from vertebra_core.training.warp import random_affine, source_of, warp_vertebrae
+from vertebra_core.training.warp import DEFORMED, random_affine, source_of, warp_vertebrae
 
 WINDOW_MM = 192.0
 """Length of a window along the spine: six to ten vertebrae."""
+CALM = 0.35
+"""Strength of the augmentation in the last part of a training."""
 COARSE = 8
 """The warp is computed on every eighth pixel (4 mm) and is linear between."""
 
@@ -52,10 +54,15 @@ class Window:
     sharpness: float
 
 
-def random_window(spine: Spine, rng: np.random.Generator, settings: StraightenSettings) -> Window:
-    """Warp a spine, look at it with another scanner and cut a window out of it."""
+def random_window(
+    spine: Spine, rng: np.random.Generator, settings: StraightenSettings, strength: float = 1.0
+) -> Window:
+    """Warp a spine, look at it with another scanner and cut a window out of it.
+
+    `strength` 1 draws deformities and scanners as widely as they come, towards 0 as they mostly are.
+    """
     pixel = spine.pixel_mm
-    warped = warp_vertebrae(spine.points, rng) if rng.random() < 0.7 else spine.points
+    warped = warp_vertebrae(spine.points, rng, DEFORMED * strength) if rng.random() < 0.7 else spine.points
     target = warped[rng.integers(len(warped))].mean(0)
     affine = random_affine(rng, np.array([0.0, target[1]]), shift_mm=2.5)
     points = affine.forward(warped)
@@ -71,7 +78,7 @@ def random_window(spine: Spine, rng: np.random.Generator, settings: StraightenSe
 
     planes, valid = _sample(spine, source_t, _sideways(rng, settings, s - middle))
     valid = cut_ends(valid, v, s, rng)
-    planes = random_appearance(planes, pixel, spine.sharpness >= 1.0, rng)
+    planes = random_appearance(planes, pixel, spine.sharpness >= 1.0, rng, strength)
     origin = np.array([v[0], s[0]])
     if rng.random() < 0.5:
         planes = planes.flip(0)
@@ -135,12 +142,20 @@ class Windows(torch.utils.data.Dataset):
     spines : sequence of Spine
     shares : array
         How often each spine is drawn.
+    calm_from : int or None
+        From this sample on deformities and scanners are drawn with `CALM`, and from real spines only where there are
+        any: a network that has seen mostly the extreme leans towards it where it is unsure.
     """
 
     pixel_mm = StraightenSettings().pixel_mm
 
-    def __init__(self, spines: Sequence[Spine], shares: np.ndarray, seed: int, count: int) -> None:
+    def __init__(
+        self, spines: Sequence[Spine], shares: np.ndarray, seed: int, count: int, calm_from: int | None = None
+    ) -> None:
         self.spines, self.shares, self.seed, self.count = spines, shares / shares.sum(), seed, count
+        self.calm_from = count if calm_from is None else calm_from
+        real = shares * np.array([not spine.synthetic for spine in spines])
+        self.calm_shares = real / real.sum() if real.any() else self.shares
         self.settings = StraightenSettings()
 
     def __len__(self) -> int:
@@ -148,5 +163,6 @@ class Windows(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> Window:
         rng = np.random.default_rng([self.seed, i])
-        spine = self.spines[rng.choice(len(self.spines), p=self.shares)]
-        return random_window(spine, rng, self.settings)
+        calm = i >= self.calm_from
+        spine = self.spines[rng.choice(len(self.spines), p=self.calm_shares if calm else self.shares)]
+        return random_window(spine, rng, self.settings, CALM if calm else 1.0)

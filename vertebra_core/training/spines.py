@@ -19,6 +19,10 @@ BEYOND_MM = 45.0
 """The stack goes on beyond the first and last vertebra: there the network learns where the spine ends."""
 
 
+PHANTOM = "phantom-"
+"""How the names of phantoms begin."""
+
+
 @dataclass(frozen=True)
 class Spine:
     """Straightened planes of one annotated spine.
@@ -52,6 +56,11 @@ class Spine:
     complete: Bool[np.ndarray, "k"]
     known_mm: tuple[float, float]
     sharpness: float
+
+    @property
+    def synthetic(self) -> bool:
+        """True for a phantom."""
+        return self.name.startswith(PHANTOM)
 
 
 def true_line(points: Float[np.ndarray, "k 6 3"], beyond_mm: float = 0.0) -> CentreLine:

@@ -13,15 +13,17 @@ BEYOND_MM = 15.0
 """The warp is constant from this far beyond the first and last vertebra."""
 CLOSING, MOST_CLOSING_MM = 0.35, 1.5
 """Share of a wedge's loss by which the spine behind it closes, and its limit."""
+DEFORMED = 0.45
+"""Share of vertebrae that are deformed; far above nature, or the network would never see one."""
 DEEPEST = 0.40
 """Smallest factor by which a height is shortened: beyond Genant's severe grade (0.60)."""
 
 
-def deformed_heights(rng: np.random.Generator) -> np.ndarray:
+def deformed_heights(rng: np.random.Generator, probability: float = DEFORMED) -> np.ndarray:
     """Factors for the (anterior, middle, posterior) height of one vertebra: intact, wedge, biconcave or crush."""
     factors = np.ones(3) * rng.normal(1.0, 0.03)
-    kind = rng.choice(["intact", "wedge", "biconcave", "crush"], p=[0.55, 0.19, 0.17, 0.09])
-    if kind == "intact":
+    kind = rng.choice(["wedge", "biconcave", "crush"], p=[0.42, 0.38, 0.20])
+    if rng.random() >= probability:
         return np.clip(factors, 0.9, 1.1)
     depth = rng.uniform(DEEPEST, 1.0)
     if kind == "wedge":
@@ -31,7 +33,9 @@ def deformed_heights(rng: np.random.Generator) -> np.ndarray:
     return factors * depth * rng.uniform(0.85, 1.1, 3)
 
 
-def warp_vertebrae(points: Float[np.ndarray, "k 6 2"], rng: np.random.Generator) -> Float[np.ndarray, "k 6 2"]:
+def warp_vertebrae(
+    points: Float[np.ndarray, "k 6 2"], rng: np.random.Generator, probability: float = DEFORMED
+) -> Float[np.ndarray, "k 6 2"]:
     """Keypoints after fracturing some vertebrae; discs keep their height, so what lies below moves up.
 
     Parameters
@@ -43,7 +47,7 @@ def warp_vertebrae(points: Float[np.ndarray, "k 6 2"], rng: np.random.Generator)
     risen = np.zeros(2)  # how far what lies below has moved so far
     for i, six in enumerate(points):
         tops, bottoms = six[0::2], six[1::2]
-        loss = (bottoms - tops) * (1.0 - deformed_heights(rng))[:, None]
+        loss = (bottoms - tops) * (1.0 - deformed_heights(rng, probability))[:, None]
         # The posterior wall sets how far the spine below moves up; a wedge closes the disc behind only a little,
         # for there are but 2 mm of it (readers.md).
         rigid = loss[2] + np.clip(CLOSING * (loss[0] - loss[2]), -MOST_CLOSING_MM, MOST_CLOSING_MM)
