@@ -11,7 +11,14 @@ from numpy.testing import assert_allclose
 
 from vertebra_core.curve.network import CurvePrediction
 from vertebra_core.training.curve import CurveTraining, curve_loss, draw_batch, fit, rate_at
-from vertebra_core.training.curve_appearance import paint_structures, paint_vessels, thick_slices
+from vertebra_core.training.curve_appearance import (
+    THIN_HU,
+    THIN_MM,
+    paint_structures,
+    paint_vessels,
+    thick_slices,
+    thin_bone,
+)
 from vertebra_core.training.curve_cases import (
     ABSENT,
     PRESENT,
@@ -131,6 +138,20 @@ def test_painting_moves_organs_and_leaves_bone_and_lung():
     aorta = paint_structures(hu, structures, rng)
     assert (aorta[structures == 0] == hu[structures == 0]).all()
     assert (aorta[structures == 52] != 40.0).all()
+
+
+def test_osteoporosis_takes_from_the_bone_of_the_spine_alone():
+    rng = np.random.default_rng(0)
+    hu = torch.tensor([-900.0, 20.0, 150.0, 1000.0]).repeat(3, 80, 20)
+    points = torch.tensor([40.0, 40.0]).repeat(3, 1)
+    thin = thin_bone(hu, points, GRID_MM, rng)
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
+    near = (torch.hypot(x - 40, y - 40) * GRID_MM < THIN_MM).expand_as(hu)
+    assert (thin[~near] == hu[~near]).all()
+    assert (thin[hu < THIN_HU] == hu[hu < THIN_HU]).all()
+    loss = [1 - ((thin - THIN_HU) / (hu - THIN_HU))[near & (hu == value)].mean() for value in (150.0, 1000.0)]
+    assert 0.1 <= loss[0] <= 0.9
+    assert loss[1] < 0.5 * loss[0]
 
 
 def test_thick_slices_average_along_z_only_and_keep_the_mean():
