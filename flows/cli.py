@@ -11,10 +11,12 @@ and returns an exit code or None:
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
+from types import FrameType
 
 from cyclopts import App, CycloptsError
 
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words.remove("--debug")
         debug = True
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         return build_app(next(iter(words), None))(words, exit_on_error=False, print_error=False) or DONE
     except BrokenPipeError:  # the reader of our output (head, less) has left; nothing to tell, nobody to tell it to
@@ -77,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = explain(error)
         print(f"vertebra: {message}", file=sys.stderr)
         return code
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A supervisor's stop (SIGTERM) winds up like Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def explain(error: BaseException) -> tuple[str, int]:

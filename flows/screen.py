@@ -15,20 +15,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prefect import flow
-
+from flows.loop import run_in_a_loop
 from flows.places import check_places
 from flows.progress import watched
-from flows.runners import run_in_a_loop, run_on_dask
-from flows.settings import InForce, load_settings
+from flows.settings import InForce
 from tasks.clock import now, seconds_since_epoch
 from tasks.inventory import Stock, record_inventory, take_inventory
 from tasks.log import log_event
 from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import Plan, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
-from tasks.screen import STUDY_DONE
 from tasks.settings import RunSettings
+from tasks.shard import STUDY_DONE
 from vertebra_core.cohort.commit import create, replace
 from vertebra_core.cohort.identity import Pseudonyms, keys_of, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
@@ -38,11 +36,8 @@ from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, VertebraError, WrongUse
 from vertebra_core.tables.schema import SCHEMA_VERSION
 
-RUNNERS: dict[str, Callable[[Layout, str, Sequence[str], RunSettings], None]] = {
-    "dask": run_on_dask,
-    "loop": run_in_a_loop,
-}
-"""How shards are run; the tables are the same."""
+Runner = Callable[[Layout, str, Sequence[str], RunSettings], None]
+"""Runs shards, given by name: the cohort, the run, the shards, how to run them."""
 SECRET_VARIABLE = "VERTEBRA_PSEUDONYM_SECRET"
 
 
@@ -110,7 +105,7 @@ def screen_archives(
         plan = plan_shards(run, orders, done, method, identity, settings.method, settings.run)
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure")
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
-        run_shards(layout, plan, RUNNERS[runner], settings.run)
+        run_shards(layout, plan, runner, settings.run)
         settled = settle(layout, plan, identity)
         snapshot = publish_snapshot(layout, plan, identity, settings.method, settled)
 
@@ -119,13 +114,6 @@ def screen_archives(
         night = Night(run, *counts, settled, left_alone, snapshot)
         close_run(layout, night)
     return night
-
-
-@flow(name="screen", persist_result=False)
-def screen(archives: list[str], cohort: str, profile: str = "local") -> dict:
-    """A scheduled night (`prefect.yaml`): the same as ``vertebra screen``, its shards as a flow within this one."""
-    night = screen_archives(archives, cohort, load_settings(profile))
-    return {"run": night.run, **asdict(night.settled)}
 
 
 @contextmanager
@@ -179,7 +167,8 @@ def open_cohort(layout: Layout) -> Pseudonyms:
 
 def identify_method(method: str, settings: InForce) -> MethodIdentity:
     """What the results of this run will depend on besides their input."""
-    choose_device(settings.run.device)
+    if settings.run.device == "cuda":  # told now, not by every study; "auto" always ends well
+        choose_device(settings.run.device)
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
@@ -190,16 +179,25 @@ def take_stock(archives: Sequence[Path], settings: InForce, say: Callable[[str],
     return stock
 
 
-def run_shards(
-    layout: Layout, plan: Plan, runner: Callable[[Layout, str, Sequence[str], RunSettings], None], run: RunSettings
-) -> None:
+def run_shards(layout: Layout, plan: Plan, runner: str, run: RunSettings) -> None:
     """Hand the shards to the runner and show how far it is."""
     if not plan.shards:
         return
     for shard in plan.shards:
         write_shard(layout, shard)
     with watched("studies", plan.n_to_measure, lambda: studies_done(layout, plan.run)):
-        runner(layout, plan.run, [shard.name for shard in plan.shards], run)
+        named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], run)
+
+
+def named_runner(name: str) -> Runner:
+    """The two ways to run shards; the tables are the same. Prefect and Dask are imported only where they are used."""
+    if name == "loop":
+        return run_in_a_loop
+    if name == "dask":
+        from flows.fan_out import run_on_dask
+
+        return run_on_dask
+    raise WrongUse(f"no such runner: {name} (dask or loop)")
 
 
 def studies_done(layout: Layout, run: str) -> int:

@@ -3,13 +3,16 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vertebra_core.errors import WrongUse
 from vertebra_core.settings import Settings
-from vertebra_core.study import StudyResult, Watch
 from vertebra_core.volume import Volume
 
-Measure = Callable[[Volume, Settings, Watch], StudyResult]
+if TYPE_CHECKING:
+    from vertebra_core.study import StudyResult
+
+Measure = Callable[[Volume, Settings, Callable[[str], None]], "StudyResult"]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,12 @@ def choose_device(wanted: str) -> str:
     WrongUse
         CUDA was asked for and is not there, or the name is none.
     """
-    import torch
-
     if wanted not in ("auto", "cpu", "cuda"):
         raise WrongUse(f"device {wanted}: expected auto, cpu or cuda")
+    if wanted == "cpu":
+        return wanted
+    import torch
+
     if wanted == "cuda" and not torch.cuda.is_available():
         raise WrongUse("device cuda: no CUDA device answers; see `vertebra doctor`")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

@@ -7,8 +7,8 @@ from importlib import metadata
 
 from tasks.clock import now
 from tasks.plan import REFUSED_PER_SHARD, Plan, Shard, StudyOrder
-from tasks.screen import RESULT_TABLES
 from tasks.settings import RunSettings
+from tasks.shard import RESULT_TABLES
 from tasks.study import ended, rows_of
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import MethodIdentity, commit_shard, committed

@@ -1,65 +1,27 @@
-"""Screen one shard: its studies one after the other in a sandbox, then one commit."""
+"""The Prefect task that screens one shard on a Dask worker."""
 
 import functools
-from collections import Counter
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.log import log_event
 from tasks.plan import read_shard
 from tasks.sandbox import Sandbox
 from tasks.settings import RunSettings
-from vertebra_core.cohort.commit import replace
+from tasks.shard import run_shard
 from vertebra_core.cohort.layout import Layout
-from vertebra_core.cohort.ledger import commit_shard, is_committed
-from vertebra_core.tables.rows import Row, to_arrow
-
-RESULT_TABLES = ("vertebrae", "levels_in_view", "studies")
-STUDY_DONE = "study_done"
-"""Event in the log by which a study is counted as done while its shard still runs."""
 
 
 @task(name="screen-shard", task_run_name="shard-{shard}", persist_result=False, cache_policy=NO_CACHE)
 def screen_shard(cohort: str, run: str, shard: str) -> dict[str, int]:
-    """The Prefect task. Its arguments name no patient: the shard itself lies in the cohort's private folder.
+    """Screen one shard. The arguments name no patient: the shard itself lies in the cohort's private folder.
 
     No Prefect retries: on Dask they do not see a dead worker, and what is left is told by the ledger.
     """
     layout = Layout(Path(cohort))
     settings = read_shard(layout, run, shard).run_settings
     return run_shard(layout, run, shard, _sandbox_of_this_process(settings))
-
-
-def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str, int]:
-    """Screen and commit; a shard that is committed already is left as it is.
-
-    Returns
-    -------
-    dict
-        Number of studies by status; empty if there was nothing to do.
-    """
-    if is_committed(layout, run, name):
-        return {}
-    shard = read_shard(layout, run, name)
-    log = layout.logs(run) / f"shard-{name}.jsonl"
-    rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
-    for order in shard.studies:
-        screened = sandbox.screen(order, shard)
-        for table in RESULT_TABLES:
-            rows[table] += screened.rows[table]
-        if screened.picture is not None:
-            replace(layout.picture(order.study_key), screened.picture)
-        for note in screened.notes:
-            log_event(log, **{**note, "study_key": order.study_key})
-        row = screened.rows["studies"][0]
-        seconds = row["seconds_total"]
-        log_event(
-            log, STUDY_DONE, study_key=order.study_key, status=row["status"], reason=row["reason"], seconds=seconds
-        )
-    commit_shard(layout, run, name, {table: to_arrow(table, rows[table]) for table in RESULT_TABLES})
-    return dict(Counter(str(row["status"]) for row in rows["studies"]))
 
 
 @functools.lru_cache(maxsize=1)

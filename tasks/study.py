@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from multiprocessing import parent_process
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -22,10 +23,12 @@ from tasks.method import Measure, choose_device, named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
 from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason
-from vertebra_core.study import StudyResult
 from vertebra_core.tables.outcome import Provenance, Status, StudyOutcome
 from vertebra_core.tables.rows import Row, outcome_rows
 from vertebra_core.volume import Volume
+
+if TYPE_CHECKING:
+    from vertebra_core.study import StudyResult
 
 OUT_OF_MEMORY_EXIT = 77
 """Exit code by which a child says that it ended itself for want of memory."""
@@ -93,7 +96,7 @@ def screen_series(
     return replace(good, seconds=watch.stop()), volume, ()
 
 
-def judge(result: StudyResult) -> tuple[Status, Reason | None, str]:
+def judge(result: "StudyResult") -> tuple[Status, Reason | None, str]:
     """Whether everything in view was measured."""
     whole = np.asarray(result.complete, bool)
     unmeasured = int((whole & ~np.isfinite(result.sizes.g)).sum())

@@ -1,8 +1,9 @@
 """Screen with a test method, as a program of its own: ``python -m engine_run ARCHIVE COHORT [FLAG=VALUE]``."""
 
+import signal
 import sys
 
-from flows.cli import explain
+from flows.cli import explain, interrupt
 
 
 def main(archive: str, cohort: str, *words: str) -> int:
@@ -19,6 +20,7 @@ def main(archive: str, cohort: str, *words: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         code = main(*sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:

@@ -1,7 +1,6 @@
 """``vertebra screen``."""
 
 import json
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +37,6 @@ def screen(
     from flows.server import hush
     from flows.settings import assignments, load_settings
 
-    signal.signal(signal.SIGTERM, _stop)  # a supervisor's stop winds up like Ctrl-C
     hush()
     flags = {
         "run.workers": workers,
@@ -78,7 +76,3 @@ def summary(night, cohort: Path) -> str:
     state = "published" if night.snapshot.is_new else "unchanged"
     lines.append(f"snapshot  {night.snapshot.folder} ({state}; {night.snapshot.rows['vertebrae']} vertebrae)")
     return "\n".join([*lines, f"next      vertebra tables {cohort}"])
-
-
-def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

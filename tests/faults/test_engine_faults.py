@@ -166,7 +166,7 @@ def test_two_patients_called_anon_stay_two(place):
 
 def test_the_next_run_measures_nothing_and_starts_nothing(place, night, monkeypatch):
     """Also not the study that killed its worker: its row is the memory of that."""
-    monkeypatch.setattr("flows.runners.run_on_dask", None)
+    monkeypatch.setattr("flows.screen.named_runner", None)
     before = sorted(path for path in (place / "cohort" / "results").rglob("*"))
     second, said = screen_here(place, "cohort", runner="dask")
     assert (second.due, second.measured_now, second.snapshot.is_new) == (0, 0, False)

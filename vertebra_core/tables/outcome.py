@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from vertebra_core.errors import Reason
 from vertebra_core.reading.series import Series
-from vertebra_core.study import StudyResult
+
+if TYPE_CHECKING:  # the networks' library stays out of processes that only keep the books
+    from vertebra_core.study import StudyResult
 
 
 class Status(Enum):
@@ -52,7 +55,7 @@ class StudyOutcome:
     status: Status
     reason: Reason | None
     detail: str
-    result: StudyResult | None
+    result: "StudyResult | None"
     provenance: Provenance
     repairs: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)

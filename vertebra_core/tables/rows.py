@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,14 @@ import pyarrow as pa
 from vertebra_core.measure import KEYPOINT_NAMES
 from vertebra_core.reading.series import Series
 from vertebra_core.settings import GradingSettings
-from vertebra_core.study import StudyResult
 from vertebra_core.tables.angles import cobb_degrees, kyphosis_degrees
 from vertebra_core.tables.columns import LEVELS
 from vertebra_core.tables.grades import grade, grade_number, shape
 from vertebra_core.tables.outcome import StudyOutcome
 from vertebra_core.tables.schema import TABLES, arrow_schema, check_table
+
+if TYPE_CHECKING:
+    from vertebra_core.study import StudyResult
 
 Row = dict[str, object]
 
@@ -47,13 +50,13 @@ def outcome_rows(outcome: StudyOutcome, grading: GradingSettings, site: str | No
     }
 
 
-def _vertebra_rows(keys: Row, result: StudyResult, grading: GradingSettings) -> list[Row]:
+def _vertebra_rows(keys: Row, result: "StudyResult", grading: GradingSettings) -> list[Row]:
     centres = result.points.mean(axis=1)
     along = result.curve.straight_from_patient(centres)[:, 2]
     return [{**keys, **_vertebra_row(result, i, float(along[i]), grading)} for i in range(len(centres))]
 
 
-def _vertebra_row(result: StudyResult, i: int, along: float, grading: GradingSettings) -> Row:
+def _vertebra_row(result: "StudyResult", i: int, along: float, grading: GradingSettings) -> Row:
     complete, sizes = bool(result.complete[i]), result.sizes
     ha, hm, hp = (_length(h[i]) if complete else None for h in (sizes.ha_mm, sizes.hm_mm, sizes.hp_mm))
     g = _number(sizes.g[i]) if complete else None
@@ -122,7 +125,7 @@ def _summary(vertebrae: list[Row]) -> Row:
     }
 
 
-def _angles(result: StudyResult | None) -> Row:
+def _angles(result: "StudyResult | None") -> Row:
     if result is None:
         return {}
     return {

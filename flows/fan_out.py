@@ -1,4 +1,4 @@
-"""Two ways to run the same shards: a plain loop, and Prefect tasks on a local Dask cluster."""
+"""Fan out: the shards of a run as Prefect tasks on a local Dask cluster."""
 
 import logging
 from collections import deque
@@ -13,8 +13,7 @@ from prefect_dask import DaskTaskRunner
 
 from flows.server import prefect_api
 from tasks.log import log_event
-from tasks.sandbox import Sandbox
-from tasks.screen import run_shard, screen_shard
+from tasks.screen import screen_shard
 from tasks.settings import RunSettings
 from vertebra_core.cohort.layout import Layout
 
@@ -27,13 +26,6 @@ WORKER_MEMORY = "4GiB"
 """Of the Dask worker itself, which holds rows; studies are held by its sandbox, which has a limit of its own."""
 MOST_REQUEUES = 3
 """A shard lost with its worker is queued again; Dask itself has tried four times before it says so."""
-
-
-def run_in_a_loop(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
-    """Screen the shards one after the other in this process: the plain reference of the Dask run."""
-    with Sandbox(settings) as sandbox:
-        for shard in shards:
-            run_shard(layout, run, shard, sandbox)
 
 
 def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:

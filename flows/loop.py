@@ -1,0 +1,15 @@
+"""The plain reference of the fan-out: shards one after the other, in this process."""
+
+from collections.abc import Sequence
+
+from tasks.sandbox import Sandbox
+from tasks.settings import RunSettings
+from tasks.shard import run_shard
+from vertebra_core.cohort.layout import Layout
+
+
+def run_in_a_loop(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
+    """Screen the shards; their studies still run in a sandbox."""
+    with Sandbox(settings) as sandbox:
+        for shard in shards:
+            run_shard(layout, run, shard, sandbox)
