@@ -194,12 +194,6 @@ def write_b0(
     return written
 
 
-def drop(*indices: int) -> Edit:
-    """An edit that leaves out the given slices; negative indices count from the top."""
-    gone = {i % Grid().shape[0] for i in indices}
-    return lambda ds, index: None if index in gone else ds
-
-
 def other_patient(number: int, patient_id: str | None = None) -> Study:
     """Identity of another patient with UIDs of her own."""
     base = f"1.2.826.0.1.3680043.8.498.{number + 1}"

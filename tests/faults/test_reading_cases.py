@@ -14,7 +14,6 @@ from dicom_cases import (
     Study,
     b0_hu,
     ct_slice,
-    drop,
     genant_index,
     measured_heights,
     other_patient,
@@ -33,16 +32,20 @@ from vertebra_core.reading.inventory import Inventory, find_series
 from vertebra_core.reading.select import choose_index_series
 from vertebra_core.reading.series import Series
 from vertebra_core.settings import ReadingSettings
+from vertebra_core.straighten import sample_volume
 from vertebra_core.volume import AIR_HU, Volume
 
 SETTINGS = ReadingSettings()
-N = Grid().shape[0]
+MIDDLE = Grid((51, 96, 100), (1.0, 1.0, 2.0), (-49.5, -47.5, -65.0))
+"""The three middle vertebrae of B0, the wedge among them: what every variant is written on, to save time."""
+SHOWN = [WEDGE - 1, WEDGE, WEDGE + 1]
+N = MIDDLE.shape[0]
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("b0")
-    write_b0(folder)
+    write_b0(folder, grid=MIDDLE)
     return folder
 
 
@@ -83,10 +86,14 @@ def copy_of(clean: Path, folder: Path, edit=None) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_b0_has_the_heights_it_was_made_with(b0_heights):
-    assert genant_index(b0_heights)[WEDGE] == pytest.approx(18.6 / 23.4, abs=0.01)
-    intact = np.delete(b0_heights, WEDGE, axis=0)
-    np.testing.assert_allclose(intact, 24.0, atol=0.05)
+def test_b0_as_dicom_has_the_heights_it_was_made_with(b0_heights, tmp_path):
+    write_b0(tmp_path)
+    _, whole = read_only(tmp_path)
+    heights = measured_heights(whole)
+    assert genant_index(heights)[WEDGE] == pytest.approx(18.6 / 23.4, abs=0.01)
+    np.testing.assert_allclose(np.delete(heights, WEDGE, axis=0), 24.0, atol=0.05)
+    np.testing.assert_allclose(b0_heights[SHOWN], heights[SHOWN], atol=0.03)  # the noise differs
+    assert np.isnan(np.delete(b0_heights, SHOWN, axis=0)).all()
 
 
 # -- R1: two acquisitions in one series ---------------------------------------------------------------------------
@@ -191,7 +198,7 @@ def test_r1_duplicates_are_dropped_and_counted(new_uids, clean, b0_heights, tmp_
 
 def test_r1_the_whole_one_of_a_slice_and_its_damaged_copy_is_kept(clean, b0_heights, tmp_path):
     files = copy_of(clean, tmp_path)
-    (tmp_path / "a_damaged_copy").write_bytes(files[60].read_bytes()[:9000])
+    (tmp_path / "a_damaged_copy").write_bytes(files[20].read_bytes()[:9000])
     index, volume = read_only(tmp_path)
     assert index.repairs == ("duplicates_dropped:1",)
     np.testing.assert_allclose(measured_heights(volume), b0_heights, atol=1e-9)
@@ -215,7 +222,7 @@ def test_r1_images_that_nothing_tells_apart_are_refused(clean, tmp_path):
 
 # -- R3: a slice is missing ---------------------------------------------------------------------------------------
 
-WEDGE_SLICE = 58  # z = -15 mm, the middle of the wedge
+WEDGE_SLICE = 25  # z = -15 mm, the middle of the wedge
 
 
 @pytest.mark.parametrize(
@@ -229,7 +236,7 @@ def test_r3_a_missing_slice_is_interpolated_and_recorded(gone, clean, b0_heights
     assert volume.filled_slices == (gone,)
     assert volume.spacing[2] == pytest.approx(2.0)
     heights = measured_heights(volume)
-    others = [i for i in range(8) if i != WEDGE]
+    others = [i for i in SHOWN if i != WEDGE]
     np.testing.assert_allclose(genant_index(heights)[others], genant_index(b0_heights)[others], atol=1e-3)
     if gone != WEDGE_SLICE - 5:
         assert genant_index(heights)[WEDGE] == pytest.approx(genant_index(b0_heights)[WEDGE], abs=1e-3)
@@ -246,7 +253,7 @@ def test_r3_the_first_or_last_slice_missing_is_no_fault(gone, clean, b0_heights,
 
 @pytest.mark.parametrize(
     ("gone", "reason"),
-    [((57, 58), Reason.MISSING_SLICES), ((20, 58, 90), Reason.MISSING_SLICES), (range(40, 80), Reason.MISSING_SLICES)],
+    [((24, 25), Reason.MISSING_SLICES), ((10, 25, 40), Reason.MISSING_SLICES), (range(20, 40), Reason.MISSING_SLICES)],
     ids=["two in a row", "three single ones", "a hole"],
 )
 def test_r3_more_than_may_be_filled_is_refused(gone, reason, clean, tmp_path):
@@ -274,7 +281,7 @@ def test_r3_uneven_steps_are_refused(clean, tmp_path):
     def stretched(ds, index):
         ds.ImagePositionPatient = [
             *ds.ImagePositionPatient[:2],
-            2.0 * index if index < 66 else 132 + 3.0 * (index - 66),
+            2.0 * index if index < 25 else 50 + 3.0 * (index - 25),
         ]
         return ds
 
@@ -333,7 +340,7 @@ def test_r7_instance_numbers_and_names_do_not_matter(numbers, clean, b0, tmp_pat
     ids=["prone", "feet first", "feet first prone"],
 )
 def test_r7_the_patient_is_the_same_in_every_orientation(orientation, b0, b0_heights, tmp_path):
-    write_b0(tmp_path, study=replace(Study(), orientation=orientation))
+    write_b0(tmp_path, grid=MIDDLE, study=replace(Study(), orientation=orientation))
     _, volume = read_only(tmp_path)
     np.testing.assert_allclose(measured_heights(volume), b0_heights, atol=1e-6)
     same = sorted(map(tuple, np.round(volume.corners, 6).tolist()))
@@ -343,8 +350,7 @@ def test_r7_the_patient_is_the_same_in_every_orientation(orientation, b0, b0_hei
 
 @pytest.mark.parametrize("plane", ["sagittal", "coronal"])
 def test_r7_other_planes_that_form_a_volume_are_read(plane, b0_heights, tmp_path):
-    grid = Grid((132, 96, 100))
-    hu, (x, y, z) = b0_hu(), grid.axes()
+    hu, (x, y, z) = b0_hu(MIDDLE), MIDDLE.axes()
     down = replace(Study(), orientation=(0, 1, 0, 0, 0, -1) if plane == "sagittal" else (1, 0, 0, 0, 0, -1))
     for index in range(len(x) if plane == "sagittal" else len(y)):
         pixels = hu[::-1, :, index] if plane == "sagittal" else hu[::-1, index]
@@ -358,14 +364,12 @@ def test_r7_other_planes_that_form_a_volume_are_read(plane, b0_heights, tmp_path
 
 
 @pytest.mark.parametrize("degrees", [8.0, 25.0])
-def test_r7_a_tilted_gantry_is_kept_as_it_lies(degrees, b0_heights, tmp_path):
+def test_r7_a_tilted_gantry_is_kept_as_it_lies(degrees, tmp_path):
     """Each slice is tilted about x; the table still moves along z: the affine is sheared, the heights are not."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     tilted = replace(Study(), orientation=(1, 0, 0, 0, float(cosine), float(-sine)))
-    grid = Grid((190, 96, 100), (1.0, 1.0, 1.6), (-49.5, -47.5, -150.0))
+    grid = Grid((90, 96, 100), (1.0, 1.0, 1.6), (-49.5, -47.5, -86.0))
     volume = Volume(b0_hu(), read_grid(Grid()))
-    from vertebra_core.straighten import sample_volume
-
     x, y, z = grid.axes()
     for index, height in enumerate(z):
         points = np.stack(np.broadcast_arrays(x[None], (y * cosine)[:, None], (height - y * sine)[:, None]), -1)
@@ -374,7 +378,7 @@ def test_r7_a_tilted_gantry_is_kept_as_it_lies(degrees, b0_heights, tmp_path):
         save(ct_slice(hu, position, grid.spacing, tilted, index + 1), tmp_path / f"{index}.dcm")
     _, read = read_only(tmp_path)
     assert read.repairs == (f"gantry_tilt_degrees:{degrees:.1f}",)
-    np.testing.assert_allclose(measured_heights(read), b0_heights, atol=0.35)
+    np.testing.assert_allclose(measured_heights(read)[SHOWN], measured_heights(volume)[SHOWN], atol=0.35)
 
 
 def read_grid(grid: Grid) -> np.ndarray:
@@ -546,6 +550,9 @@ def test_r11_an_archive_inside_another_is_not_read_twice(clean, tmp_path):
 # -- R14: noise in positions is not a gap -------------------------------------------------------------------------
 
 
+FINE = Grid((110, 24, 25), (4.0, 4.0, 0.3), (-48.0, -46.0, -30.0))
+
+
 def place(positions, orientation=AXIAL):
     def edit(ds, index):
         ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], positions(index)]
@@ -567,8 +574,8 @@ def place(positions, orientation=AXIAL):
     ids=["0.3 mm in 2 decimals", "0.29/0.30 mm", "float32", "4.99/5.01", "2.8e-15"],
 )
 @pytest.mark.filterwarnings("error")
-def test_r14_rounded_positions_are_no_gap(positions, step, clean, tmp_path, capfd):
-    copy_of(clean, tmp_path, place(positions, (0.9999997, 3e-7, 0, -3e-7, 0.9999997, 3e-7)))
+def test_r14_rounded_positions_are_no_gap(positions, step, tmp_path, capfd):
+    write_b0(tmp_path, grid=FINE, edit=place(positions, (0.9999997, 3e-7, 0, -3e-7, 0.9999997, 3e-7)))
     series, volume = read_only(tmp_path)
     assert series.repairs == volume.repairs == ()
     assert volume.filled_slices == ()
@@ -582,7 +589,7 @@ def test_r14_rounded_positions_are_no_gap(positions, step, clean, tmp_path, capf
 def test_r15_a_hard_anonymised_study_and_its_neighbour_are_both_taken(clean, b0_heights, tmp_path):
     stripped = without("SeriesDescription", "SeriesNumber", "StudyDate", "PatientSex", "PatientAge", "PatientName")
     copy_of(clean, tmp_path / "stripped", lambda ds, i: set_value(stripped(ds), "PatientID", ""))
-    write_b0(tmp_path / "neighbour", study=other_patient(2))
+    write_b0(tmp_path / "neighbour", grid=MIDDLE, study=other_patient(2))
     rows = {series.path: series for series in choose_index_series(take(tmp_path).series)}
     assert {path: row.decision for path, row in rows.items()} == {"stripped": None, "neighbour": None}
     bare = rows["stripped"]
@@ -593,7 +600,7 @@ def test_r15_a_hard_anonymised_study_and_its_neighbour_are_both_taken(clean, b0_
 
 def test_r15_two_patients_of_one_name_stay_two_studies(clean, tmp_path):
     copy_of(clean, tmp_path / "one", lambda ds, i: set_value(ds, "PatientID", "ANON"))
-    write_b0(tmp_path / "two", study=other_patient(2, "ANON"))
+    write_b0(tmp_path / "two", grid=MIDDLE, study=other_patient(2, "ANON"))
     chosen = choose_index_series(take(tmp_path).series)
     assert [series.decision for series in chosen] == [None, None]
     assert len({series.study_uid for series in chosen}) == 2
@@ -617,8 +624,3 @@ def test_r15_without_any_uid_the_folder_is_the_series(clean, b0_heights, tmp_pat
     assert [series.decision for series in chosen] == [None, None]
     assert len({series.study_uid for series in chosen}) == 2
     np.testing.assert_allclose(measured_heights(read_volume(chosen[1], SETTINGS)), b0_heights, atol=1e-9)
-
-
-def test_drop_counts_from_both_ends():
-    assert drop(-1)("slice", N - 1) is None
-    assert drop(-1)("slice", 0) == "slice"

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, JPEGLSNearLossless
 from scipy.ndimage import label
 
 from vertebra_core.errors import NotEvaluable, Reason
@@ -17,6 +17,8 @@ from vertebra_core.reading.files import open_file
 from vertebra_core.reading.headers import SliceHeader
 from vertebra_core.volume import AIR_HU
 
+FASTEST_PLUGIN = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
+"""pydicom would try gdcm first, which wraps the same codec and takes longer: 11 ms a slice of 512 x 512, not 6.5."""
 TISSUE_ABOVE_HU = -900.0
 """A padding value above this could be tissue: then only what touches the border of the image is padding."""
 
@@ -50,8 +52,9 @@ def _decode_file(slices: Sequence[SliceHeader], position: int, air_below_hu: flo
         with open_file(file.archive, file.path) as stream:
             dataset = dcmread(stream, force=True)
         _complete_description(dataset)
-        _need_decoder(dataset)
-        frames = iter_pixels(dataset, indices=[header.frame or 0 for header in slices], raw=True)
+        plugin = _need_decoder(dataset)
+        wanted = [header.frame or 0 for header in slices]
+        frames = iter_pixels(dataset, indices=wanted, raw=True, decoding_plugin=plugin)
         for header in slices:
             stored = next(frames)
             if stored.shape != (header.study.rows, header.study.columns):
@@ -78,16 +81,25 @@ def _complete_description(dataset: Dataset) -> None:
             setattr(dataset, keyword, only_value)
 
 
-def _need_decoder(dataset: Dataset) -> None:
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None or not syntax.is_compressed or syntax.is_deflated:
-        return
+def _need_decoder(dataset: Dataset) -> str:
+    """Name the decoder to use, "" for pydicom's own choice.
+
+    Raises
+    ------
+    NotEvaluable
+        DECODER_MISSING.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax.is_deflated:
+        return ""
     try:
-        available = get_decoder(syntax).is_available
+        decoder = get_decoder(syntax)
     except NotImplementedError:
-        available = False
-    if not available:
+        decoder = None
+    if decoder is None or not decoder.is_available:
         raise NotEvaluable(Reason.DECODER_MISSING, f"no decoder for {syntax.name}")
+    fastest = FASTEST_PLUGIN.get(syntax, "")
+    return fastest if fastest in decoder.available_plugins else ""
 
 
 def to_hounsfield(
@@ -97,7 +109,9 @@ def to_hounsfield(
     slope, intercept = rescale or (1.0, 0.0)
     whole = float(slope).is_integer() and float(intercept).is_integer() and stored.dtype.kind in "iu"
     if whole:
-        hu = stored.astype(np.int32) * int(slope) + int(intercept)
+        hu = stored.astype(np.int32)
+        hu *= int(slope)
+        hu += int(intercept)
     else:
         hu = stored.astype(np.float64) * slope + intercept
     mask = padding_mask(stored, hu, dataset, air_below_hu)
@@ -113,7 +127,7 @@ def padding_mask(
     By PixelPaddingValue and PixelPaddingRangeLimit; by values that no tissue has; and, where neither says so, by
     the one value below air that fills all four corners.
     """
-    mask = hu < air_below_hu
+    mask = hu < np.asarray(air_below_hu, hu.dtype)  # of one type: no copy of the slice
     declared = _declared_padding(stored, dataset)
     if declared is not None and declared.any():
         mask |= declared if hu[declared].max() < TISSUE_ABOVE_HU else _touching_border(declared)
