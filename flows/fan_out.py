@@ -16,6 +16,7 @@ from tasks.log import log_event
 from tasks.screen import screen_shard
 from tasks.settings import RunSettings
 from vertebra_core.cohort.layout import Layout
+from vertebra_core.cohort.ledger import is_committed
 
 DASK_CONFIGURATION = {
     "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
@@ -53,6 +54,7 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> Non
     A wider window would let a dying worker take innocent shards with it. Futures are dropped when they are read:
     a held result that is lost with its worker would be computed again.
     """
+    layout = Layout(Path(cohort))
     context = FlowRunContext.get()
     assert context is not None
     loop = context.task_runner.client.loop  # type: ignore[attr-defined]
@@ -70,8 +72,8 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> Non
         submit_next()
     for done in finished:
         future, shard, tries = running.pop(done.key)
-        if done.status == "error":
-            log_lost_shard(cohort, run, shard, done.exception())
+        if not is_committed(layout, run, shard):
+            log_event(layout.logs(run) / "run.jsonl", "shard_lost", shard=shard, error=error_of(done))
             if tries < MOST_REQUEUES:
                 waiting.append((shard, tries + 1))
         del future, done
@@ -79,6 +81,8 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> Non
             submit_next()
 
 
-def log_lost_shard(cohort: str, run: str, shard: str, error: BaseException) -> None:
-    """Say in the log why a shard was not committed; its studies stay due."""
-    log_event(Layout(Path(cohort)).logs(run) / "run.jsonl", "shard_lost", shard=shard, error=type(error).__name__)
+def error_of(done: distributed.Future) -> str:
+    """Name of the error with which a shard ended: of Dask, where a worker died; else of the task, from its state."""
+    if done.status != "finished":
+        return type(done.exception()).__name__
+    return type(done.result().result(raise_on_failure=False)).__name__

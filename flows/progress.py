@@ -13,14 +13,15 @@ LOOK_SECONDS = 0.5
 
 
 @contextmanager
-def watched(what: str, total: int, done: Callable[[], int], stream: TextIO | None = None) -> Iterator[None]:
+def watched(what: str, total: int | None, done: Callable[[], int], stream: TextIO | None = None) -> Iterator[None]:
     """Show how far something is while the block runs.
 
     Parameters
     ----------
     what : str
         What is counted: "studies".
-    total : int
+    total : int or None
+        None where it is not known; then only the count and the rate are shown.
     done : callable
         How many are done by now; asked from a thread of its own.
     stream : file, optional
@@ -38,17 +39,19 @@ def watched(what: str, total: int, done: Callable[[], int], stream: TextIO | Non
         thread.join()
 
 
-def progress_line(what: str, done: int, total: int, seconds: float) -> str:
+def progress_line(what: str, done: int, total: int | None, seconds: float) -> str:
     """One line: done, rate and time left.
 
     Examples
     --------
-    >>> progress_line("studies", 30, 120, 600.0)
-    'studies 30/120, 3.0 a minute, 30 min left'
+    >>> progress_line("studies", 30, 120, 600.0), progress_line("files", 9000, None, 10.0)
+    ('studies 30/120, 3.0 a minute, 30 min left', 'files 9000, 900 a second')
     """
+    rate = done / max(seconds, 1e-6)
+    if total is None:
+        return f"{what} {done}, {rate:.0f} a second"
     if not done:
         return f"{what} 0/{total}"
-    rate = done / seconds
     left = (total - done) / rate
     return f"{what} {done}/{total}, {rate * 60:.1f} a minute, {duration(left)} left"
 
@@ -66,14 +69,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _lines(what: str, total: int, done: Callable[[], int], stream: TextIO, ended: threading.Event) -> None:
+def _lines(what: str, total: int | None, done: Callable[[], int], stream: TextIO, ended: threading.Event) -> None:
     start = time.monotonic()
     while not ended.wait(LINE_SECONDS):
         print(progress_line(what, done(), total, time.monotonic() - start), file=stream, flush=True)
-    print(progress_line(what, done(), total, time.monotonic() - start), file=stream, flush=True)
+    if total is not None:
+        print(progress_line(what, done(), total, time.monotonic() - start), file=stream, flush=True)
 
 
-def _bar(what: str, total: int, done: Callable[[], int], stream: TextIO, ended: threading.Event) -> None:
+def _bar(what: str, total: int | None, done: Callable[[], int], stream: TextIO, ended: threading.Event) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

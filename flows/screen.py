@@ -174,7 +174,13 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
 
 def take_stock(archives: Sequence[Path], settings: InForce, say: Callable[[str], None]) -> Stock:
     """Read all headers and say what was met."""
-    stock = take_inventory(archives, settings.method.reading)
+    seen = [0]
+
+    def hear(files: int) -> None:
+        seen[0] = files
+
+    with watched("files", None, lambda: seen[0]):
+        stock = take_inventory(archives, settings.method.reading, hear)
     say(f"{stock.files_seen} files, {len(stock.series)} series" + listed("; left alone: ", stock.left_alone))
     return stock
 
@@ -185,7 +191,7 @@ def run_shards(layout: Layout, plan: Plan, runner: str, run: RunSettings) -> Non
         return
     for shard in plan.shards:
         write_shard(layout, shard)
-    with watched("studies", plan.n_to_measure, lambda: studies_done(layout, plan.run)):
+    with watched("studies", plan.n_to_measure, StudiesDone(layout.logs(plan.run))):
         named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], run)
 
 
@@ -200,15 +206,21 @@ def named_runner(name: str) -> Runner:
     raise WrongUse(f"no such runner: {name} (dask or loop)")
 
 
-def studies_done(layout: Layout, run: str) -> int:
-    """How many studies the workers have logged as done; one that was done twice counts once."""
-    events = (json.loads(line) for log in layout.logs(run).glob("shard-*.jsonl") for line in _whole_lines(log))
-    return len({event["study_key"] for event in events if event["event"] == STUDY_DONE})
+class StudiesDone:
+    """Counts the studies that the workers have logged as done, reading only what is new; one done twice counts once."""
 
+    def __init__(self, logs: Path) -> None:
+        self._logs, self._read, self._studies = logs, {}, set()
 
-def _whole_lines(log: Path) -> list[str]:
-    text = log.read_text()
-    return text[: text.rfind("\n") + 1].splitlines()
+    def __call__(self) -> int:
+        for log in self._logs.glob("shard-*.jsonl"):
+            with open(log, "rb") as file:
+                file.seek(self._read.get(log, 0))
+                whole_lines = file.read().rpartition(b"\n")[0].splitlines(keepends=True)
+            self._read[log] = self._read.get(log, 0) + sum(map(len, whole_lines)) + bool(whole_lines)
+            events = map(json.loads, whole_lines)
+            self._studies |= {event["study_key"] for event in events if event["event"] == STUDY_DONE}
+        return len(self._studies)
 
 
 def close_run(layout: Layout, night: Night) -> None:
