@@ -46,8 +46,9 @@ class CurveSettings:
     """A slice further than this from the robust line is left out of it: four times the mean error of the network."""
     min_length_mm: float = 30.0
     """Shortest line that can hold one whole vertebra."""
-    margin_mm: float = 15.0
-    """The line is prolonged by half a vertebra beyond the first and last slice with a body."""
+    margin_mm: float = 30.0
+    """The line is prolonged by about one vertebra beyond the first and last slice with a body: the second network then
+    sees what follows the last one, and a whole vertebra at the end is not taken for a cut one."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,10 @@ class KeypointSettings:
     """Non-maximum suppression: two boxes with a larger intersection over union are one vertebra."""
     max_off_line_mm: float = 12.0
     """Bodies lie within 2 mm of the true line, spinous processes 42-49 mm behind it (learning.md 3.3)."""
-    edge_mm: float = 1.0
-    """A keypoint this close to the end of the image may be cut off: the vertebra is marked incomplete."""
+    edge_mm: float = 3.5
+    """A keypoint this close to the end of the image: the vertebra is marked incomplete and not measured. Of the
+    annotated scans, keypoints found on bodies that the scan cuts lie 0-3.5 mm from its end, on whole ones 3.6 mm and
+    more (one at 1.0); a body cut in half and measured would be a fracture (docs/experiments.md)."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import label, map_coordinates, maximum_filter, minimum_filter
 
 from vertebra_core.geometry import CentreLine, apply_affine
 from vertebra_core.settings import StraightenSettings
 from vertebra_core.volume import AIR_HU, Volume
+
+PADDING_BELOW_HU, EVEN_HU, EVEN_PIXELS = -900.0, 1.0, 5
+"""Padding is darker than this and varies by less than this over this many pixels: no scanner's air is so even."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class StraightSpine:
         HU of the planes at u = ``parallel_mm``; rows run down the line, columns from anterior to posterior.
         Outside the volume: air.
     valid : array [s, v], bool
-        Where the mid-sagittal plane lies inside the volume and neighbouring planes do not cross.
+        Where the mid-sagittal plane lies inside the volume, is not padding, and neighbouring planes do not cross.
     curve : CentreLine
     origin_mm : array [2]
         (v, s) of the centre of pixel [0, 0].
@@ -85,4 +88,18 @@ def straighten(volume: Volume, curve: CentreLine, settings: StraightenSettings) 
     uvs = np.stack(np.broadcast_arrays(0.0, v[None, :], s[:, None]), -1)
     centre = planes[len(planes) // 2]
     valid = np.isfinite(centre) & curve.unfolded(uvs)
+    valid &= ~padding(centre, valid)
     return StraightSpine(np.nan_to_num(planes, nan=AIR_HU), valid, curve, np.array([v[0], 0.0]), pixel)
+
+
+def padding(plane: Float[np.ndarray, "s v"], inside: Bool[np.ndarray, "s v"]) -> Bool[np.ndarray, "s v"]:
+    """Pixels that a turned reformat was padded with: dark, perfectly even, and joined to the end of the image.
+
+    Air in the body is noisy or enclosed, so neither the windpipe nor the bowel is taken for padding.
+    """
+    dark = inside & (np.nan_to_num(plane, nan=AIR_HU) < PADDING_BELOW_HU)
+    values = np.where(inside, plane, AIR_HU)
+    even = dark & (maximum_filter(values, EVEN_PIXELS) - minimum_filter(values, EVEN_PIXELS) < EVEN_HU)
+    even = dark & maximum_filter(even, EVEN_PIXELS)  # back to the edge that the filters shrank it from
+    regions, _ = label(np.pad(even | ~inside, 1, constant_values=True))
+    return (regions == regions[0, 0])[1:-1, 1:-1] & inside

@@ -19,9 +19,9 @@ from vertebra_core.training.warp import random_affine, source_of, warp_vertebrae
 def body(top: float, depth: float = 30.0, height: float = 24.0) -> np.ndarray:
     """Six keypoints (v, s) of an upright body whose anterior top lies at s = top."""
     front, middle, back = -depth / 2, 0.0, depth / 2
+    bottom = top + height
     return np.array(
-        [[front, top], [front, top + height], [middle, top + 1.5], [middle, top + height - 1.5], [back, top]]
-        + [[back, top + height]]
+        [[front, top], [front, bottom], [middle, top + 1.5], [middle, bottom - 1.5], [back, top], [back, bottom]]
     )
 
 

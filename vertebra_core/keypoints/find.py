@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from vertebra_core.errors import NotEvaluable, Reason
@@ -13,6 +14,9 @@ from vertebra_core.keypoints.network import KeypointDetector, KeypointRefiner, n
 from vertebra_core.keypoints.patches import patches_around, sample_patches
 from vertebra_core.settings import KeypointSettings
 from vertebra_core.straighten import StraightSpine
+
+SEEN_POINTS = 3
+"""A find with fewer keypoints inside the image is no vertebra in view, but one guessed beyond its end."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class FoundVertebrae:
     scores : array [k]
         Objectness of the best anchor, 0 to 1.
     complete : array [k], bool
-        False where a keypoint lies at or beyond the end of the image.
+        False where a keypoint lies beyond the end of the image or within ``settings.edge_mm`` of it.
     """
 
     points: Float[np.ndarray, "k 6 2"]
@@ -64,11 +68,14 @@ def find_keypoints(spine: StraightSpine, models: KeypointModels, settings: Keypo
         points, scores = detect(planes, spine, models.detector, settings)
         if len(points) and models.refiner is not None:
             points = refine(planes, spine, models.refiner, points)
+    inside_mm = distance_to_edge(spine, points)
+    seen = (inside_mm > 0).sum(1) >= SEEN_POINTS
+    points, scores, inside_mm = points[seen], scores[seen], inside_mm[seen]
     if not len(points):
         raise NotEvaluable(Reason.NO_VERTEBRA, "no vertebra was found on the straightened plane")
     order = np.argsort(points[..., 1].mean(1), kind="stable")
-    points, scores = points[order], scores[order]
-    return FoundVertebrae(points, scores, ~cut_by_edge(spine, points, settings.edge_mm))
+    complete = inside_mm.min(1) > settings.edge_mm
+    return FoundVertebrae(points[order], scores[order], complete[order])
 
 
 def detect(
@@ -109,14 +116,14 @@ def refine(planes: Tensor, spine: StraightSpine, refiner: KeypointRefiner, point
     return patches.plane_from_patch(pixels)
 
 
-def cut_by_edge(spine: StraightSpine, points: Float[np.ndarray, "k 6 2"], edge_mm: float) -> Bool[np.ndarray, "k"]:
-    """True for a vertebra with a keypoint outside the image or closer than `edge_mm` to its end.
+def distance_to_edge(spine: StraightSpine, points: Float[np.ndarray, "k 6 2"]) -> Float[np.ndarray, "k 6"]:
+    """Distance, mm, of every keypoint from the nearest pixel outside the image; 0 for a keypoint outside.
 
-    Completeness is geometry, not score: vertebrae cut by the edge score 0.6-0.9 (learning by experiment).
+    Completeness is geometry, not score: vertebrae cut by the edge score as high as whole ones (docs/experiments.md).
     """
-    reach = edge_mm * np.array([[0, 0], [0, 1], [0, -1]])
-    pixels = np.rint(spine.pixel_from_straight(points[:, :, None] + reach)).astype(int)  # [k, 6, 3, 2]
-    last = np.array(spine.valid.shape[::-1]) - 1
-    outside = ((pixels < 0) | (pixels > last)).any(-1)
+    framed = np.pad(spine.valid, 1)  # the image ends where the plane ends
+    distance = distance_transform_edt(framed) * spine.pixel_mm
+    pixels = np.rint(spine.pixel_from_straight(points)).astype(int) + 1
+    last = np.array(framed.shape[::-1]) - 1
     column, row = np.moveaxis(np.clip(pixels, 0, last), -1, 0)
-    return (outside | ~spine.valid[row, column]).any((1, 2))
+    return distance[row, column]
