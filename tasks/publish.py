@@ -34,12 +34,12 @@ class Settled:
 
     Parameters
     ----------
+    left : int
+        Studies that are still due: their shards were not committed.
     new : dict
         Studies by reason code ("ok" for none) that ended in this run.
     failures : tuple of (study key, reason code)
         Of this run: failed, or refused for something that can be mended.
-    left : int
-        Studies that are still due: their shards were not committed.
     """
 
     seen: int

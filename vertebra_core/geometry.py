@@ -16,6 +16,8 @@ from scipy.spatial import KDTree
 POSTERIOR = np.array([0.0, 1.0, 0.0])
 NEWTON_STEPS = 30
 NEWTON_TOLERANCE_MM = 1e-10
+LEAST_STRETCH = 1e-3
+"""Where planes meet, a step along the line moves its plane by less than this share: Newton's step would be endless."""
 KNOT_MM = 1.0
 """Distance of the knots of the arc-length spline; at 1 mm a millimetre of s is one of the line to 1e-5."""
 
@@ -175,8 +177,8 @@ class CentreLine:
             speed = np.linalg.norm(first, axis=1)
             stretch = speed * (1.0 - (away * self.curvature_vector(s)).sum(1))
             stretch = np.where(s == inside, stretch, 1.0)
-            step = (away * first).sum(1) / speed / np.where(np.abs(stretch) < 1e-3, np.nan, stretch)
-            step = np.clip(step, -20.0, 20.0)
+            # At the nearest place of the line the stretch is not negative, and a knot is never further than one step.
+            step = np.clip((away * first).sum(1) / speed / np.maximum(stretch, LEAST_STRETCH), -KNOT_MM, KNOT_MM)
             s = s + np.nan_to_num(step)
         away = flat - self.position(s)
         left, posterior, down = self.frame(s)

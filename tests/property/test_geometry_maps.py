@@ -174,6 +174,17 @@ def test_a_point_where_planes_cross_is_never_given_a_place_that_is_not_its_foot(
     assert_allclose(line.patient_from_straight(uvs[found]), points[found], rtol=0, atol=1e-5)
 
 
+def test_where_no_foot_is_found_nan_is_said_and_never_a_wrong_place():
+    """A line with a kink no spine has (radius 0.1 mm), where Newton's method jumps to and fro."""
+    kinked = [[13.2, -31.7, -8.5], [34.7, -21.4, -34.6], [26.1, -29.5, -26.8], [24.0, -41.6, -66.9]]
+    line = CentreLine(np.array([*kinked, [21.4, -29.9, -100.2], [13.3, -46.9, -122.9], [17.9, -53.3, -153.5]]))
+    points = line.position(np.linspace(0.0, line.length, 3001)) + np.array([45.0, 30.0, 10.0])
+    uvs = line.straight_from_patient(points)
+    lost = np.isnan(uvs).all(1)
+    assert 0 < lost.sum() < 300
+    assert_allclose(line.patient_from_straight(uvs[~lost]), points[~lost], rtol=0, atol=1e-5)
+
+
 @given(spines(), SEEDS, st.floats(-180, 180), st.floats(-40, 40))
 @settings(max_examples=30, deadline=None)
 def test_a_patient_shifted_on_the_table_has_the_same_straightened_points(line, seed, along, across):

@@ -24,7 +24,7 @@ def wrong_parameters(thing: Callable) -> list[str]:
     """Documented parameters that are not in the signature, or stand in another order there."""
     listed = NumpyDocString(inspect.getdoc(thing) or "")["Parameters"]
     named = [name.lstrip("*") for entry in listed for name in entry.name.split(", ")]
-    order = list(inspect.signature(thing).parameters)
+    order = list(inspect.signature(thing).parameters) if named else []
     unknown = [name for name in named if name not in order]
     known = [name for name in named if name in order]
     return unknown + [name for name, due in zip(known, sorted(known, key=order.index), strict=True) if name != due]
