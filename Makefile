@@ -9,13 +9,13 @@
 #   make clean     remove what was built
 #
 # PYTHON       the interpreter to build .venv with; found by itself where a 3.11 or later is on the path
-# TORCH_INDEX  where PyTorch comes from; empty: the configured package index. For the small CPU build from PyTorch's
-#              own index: TORCH_INDEX=https://download.pytorch.org/whl/cpu; for NVIDIA GPUs .../whl/cu130 (README)
+# TORCH_INDEX  where PyTorch comes from: its own index of CPU builds, and where that cannot be reached the configured
+#              package index. For NVIDIA GPUs: TORCH_INDEX=https://download.pytorch.org/whl/cu130 (README)
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TORCH_INDEX ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 python3.14; do \
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 CODE := flows tasks vertebra_core
@@ -30,7 +30,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Vertebra needs Python 3.11 or later; name it: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps torch --index-url $(TORCH_INDEX) \
+	  --retries 1 --timeout 20 || $(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
