@@ -10,6 +10,7 @@ def now() -> str:
 
 
 def seconds_since_epoch() -> float:
+    """The time as seconds since 1970, for comparing with times of files."""
     return time.time()
 
 

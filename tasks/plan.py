@@ -81,10 +81,12 @@ class Plan:
 
     @property
     def n_to_measure(self) -> int:
+        """Studies that workers will measure."""
         return sum(len(shard.studies) for shard in self.shards)
 
     @property
     def n_due(self) -> int:
+        """Studies that become rows in this run: to be measured, or refused by their headers."""
         return len(self.refused) + self.n_to_measure
 
 

@@ -60,10 +60,10 @@ def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
         A file is missing or does not fit the network.
     """
     digest = weights_digest(folder)
-    curve, detector, refiner = (
-        _ready(network(), Path(folder) / name, device)
-        for network, name in zip((CurveNetwork, KeypointDetector, KeypointRefiner), FILES, strict=True)
-    )
+    curve_file, detector_file, refiner_file = (Path(folder) / name for name in FILES)
+    curve = _ready(CurveNetwork(), curve_file, device)
+    detector = _ready(KeypointDetector(), detector_file, device)
+    refiner = _ready(KeypointRefiner(), refiner_file, device)
     return Models(curve, KeypointModels(detector, refiner), digest)
 
 

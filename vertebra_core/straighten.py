@@ -5,6 +5,7 @@ that the second network reads are ever sampled.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -100,6 +101,6 @@ def padding(plane: Float[np.ndarray, "s v"], inside: Bool[np.ndarray, "s v"]) ->
     dark = inside & (np.nan_to_num(plane, nan=AIR_HU) < PADDING_BELOW_HU)
     values = np.where(inside, plane, AIR_HU)
     even = dark & (maximum_filter(values, EVEN_PIXELS) - minimum_filter(values, EVEN_PIXELS) < EVEN_HU)
-    even = dark & maximum_filter(even, EVEN_PIXELS)  # back to the edge that the filters shrank it from
-    regions, _ = label(np.pad(even | ~inside, 1, constant_values=True))
+    even = np.logical_and(dark, maximum_filter(even, EVEN_PIXELS))  # back to the edge that the filters shrank it from
+    regions, _ = cast(tuple[np.ndarray, int], label(np.pad(np.logical_or(even, ~inside), 1, constant_values=True)))
     return (regions == regions[0, 0])[1:-1, 1:-1] & inside

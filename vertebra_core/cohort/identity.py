@@ -58,6 +58,7 @@ class Pseudonyms:
         return kind + hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:KEY_HEX_DIGITS]
 
     def archive_key(self, archive: str) -> str:
+        """The pseudonym of an archive, from its real path."""
         return self.key("ar", os.path.realpath(archive))
 
     def fingerprint(self) -> str:
@@ -83,9 +84,11 @@ class SeriesKeys:
     reused: frozenset[str] = frozenset()
 
     def study_key(self, series: Series) -> str:
+        """The pseudonym of the study a series belongs to."""
         return self.pseudonyms.key("st", *self._study(series))
 
     def series_key(self, series: Series) -> str:
+        """The pseudonym of a series; two stacks of one series have two."""
         own = () if UID.fullmatch(series.series_uid) else (os.path.realpath(series.archive),)
         owner = (series.patient_id,) if series.study_uid in self.reused else ()
         return self.pseudonyms.key("se", *own, series.series_uid, str(series.stack), *owner)

@@ -94,6 +94,7 @@ class Share:
 
     @property
     def value(self) -> float | None:
+        """The share; None of nothing."""
         return self.count / self.n if self.n else None
 
 

@@ -1,6 +1,7 @@
 """Step 2 of the method: the vertebrae of a straightened spine and their six keypoints (paper 3.2)."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ def distance_to_edge(spine: StraightSpine, points: Float[np.ndarray, "k 6 2"]) -
     Completeness is geometry, not score: vertebrae cut by the edge score as high as whole ones (docs/experiments.md).
     """
     framed = np.pad(spine.valid, 1)  # the image ends where the plane ends
-    distance = distance_transform_edt(framed) * spine.pixel_mm
+    distance = cast(np.ndarray, distance_transform_edt(framed)) * spine.pixel_mm
     pixels = np.rint(spine.pixel_from_straight(points)).astype(int) + 1
     last = np.array(framed.shape[::-1]) - 1
     column, row = np.moveaxis(np.clip(pixels, 0, last), -1, 0)

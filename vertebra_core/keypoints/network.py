@@ -1,5 +1,7 @@
 """The networks of step 2: a 2D U-Net with an anchor head, and a smaller one that refines each vertebra."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -68,7 +70,7 @@ class KeypointDetector(nn.Module):
         self.points = nn.Parameter(torch.randn(anchors, 12, widths[0]) * 0.02)
         self.points_bias = nn.Parameter(torch.zeros(anchors, 12))
         # Nearly all anchors are empty: start there (RetinaNet's prior), or the first steps only learn "no".
-        nn.init.constant_(self.objectness.bias, -5.0)
+        nn.init.constant_(cast(Tensor, self.objectness.bias), -5.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.unet(x)

@@ -277,6 +277,7 @@ class Blob:
 
     @property
     def box(self) -> np.ndarray:
+        """Corners [2, 3] of a box that holds everything painted, LPS mm."""
         edges = self.axes * self.radii[:, None]
         half = (np.abs(edges).sum(0) if self.square else np.sqrt((edges**2).sum(0))) + BOX_MARGIN_MM
         return np.stack([self.centre - half, self.centre + half])
@@ -294,6 +295,7 @@ class Blob:
         return distance * (1 - q) / q
 
     def paint(self, hu, x, y, z, blur_mm: float):
+        """New HU of points inside the box."""
         return self.filling.paint(hu, self.depth(x, y, z), x, y, z, blur_mm)
 
 
@@ -316,10 +318,12 @@ class Rod:
 
     @property
     def box(self) -> np.ndarray:
+        """Corners [2, 3] of a box that holds everything painted, LPS mm."""
         reach = max(self.radii) + BOX_MARGIN_MM
         return np.stack([np.minimum(self.start, self.end) - reach, np.maximum(self.start, self.end) + reach])
 
     def paint(self, hu, x, y, z, blur_mm: float):
+        """New HU of points inside the box."""
         depth = rod_depth(x, y, z, self.start, self.end, *self.radii)
         return self.filling.paint(hu, depth, x, y, z, blur_mm)
 

@@ -111,6 +111,7 @@ class Vertebra:
 
     @cached_property
     def own_box(self) -> np.ndarray:
+        """The same in the own frame of the vertebra, mm."""
         b = self.body
         half = np.array([b.half_width * 1.05, b.half_depth * 1.1 + max(b.spur), max(b.ha, b.hp) / 2 + b.uncus + 1.0])
         half[2] += abs(b.tilt) * b.half_width / 2
@@ -122,9 +123,11 @@ class Vertebra:
 
     @property
     def box(self) -> np.ndarray:
+        """Corners [2, 3] of a box that holds everything painted, LPS mm."""
         return self.pose.box(self.own_box)
 
     def paint(self, hu, x, y, z, blur_mm: float):
+        """New HU of points inside the box."""
         u, v, t = self.pose.own_from_patient(x, y, z)
         body, arch = self._depths(u, v, t, EDGE_WIDTH * blur_mm)
         touched = np.flatnonzero(np.maximum(body, arch) > -EDGE_WIDTH * blur_mm - 1e-3)
@@ -201,10 +204,12 @@ class Disc:
 
     @property
     def box(self) -> np.ndarray:
+        """Corners [2, 3] of a box that holds everything painted, LPS mm."""
         half = np.array([self.half_width, self.half_depth, self.half_height])
         return self.pose.box(np.stack([-half, half]))
 
     def paint(self, hu, x, y, z, blur_mm: float):
+        """New HU of points inside the box."""
         u, v, t = self.pose.own_from_patient(x, y, z)
         q = np.sqrt((u / np.float32(self.half_width)) ** 2 + (v / np.float32(self.half_depth)) ** 2)
         steep = np.maximum(q, np.float32(0.05))

@@ -28,7 +28,7 @@ def read_volume(series: Series, settings: ReadingSettings) -> Volume:
     Returns
     -------
     Volume
-        int16 where every slice has whole HU, else float32; padding is air; the affine of the slice positions.
+        HU as int16 where every slice has whole HU, else float32; padding is air; the affine of the slice positions.
 
     Raises
     ------

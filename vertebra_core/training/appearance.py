@@ -76,7 +76,9 @@ def random_appearance(
         planes = blur(planes, rng.uniform(0.3, 1.1) / pixel_mm)
     if rng.random() < 0.7:
         grain = rng.uniform(0.3, 1.0) / pixel_mm
-        planes = planes + correlated_noise(tuple(planes.shape), rng.uniform(5, 5 + 55 * strength), grain, rng)
+        planes = planes + correlated_noise(
+            (planes.shape[0], planes.shape[1], planes.shape[2]), rng.uniform(5, 5 + 55 * strength), grain, rng
+        )
     return planes
 
 

@@ -47,7 +47,7 @@ class CurveCase:
     line : array [n, 3]
         Points of the true line from the top downward, LPS mm, prolonged straight at both ends.
     status : array [n], int16
-        PRESENT, ABSENT or UNKNOWN: does the axial slice through this point show a body from C3 to L5?
+        PRESENT, ABSENT or UNKNOWN: whether the axial slice through this point shows a body from C3 to L5.
     structures : array [z, y, x], uint8
         Labels of organs, vessels and bones (TotalSegmentator's classes); all zero where there are none.
     """

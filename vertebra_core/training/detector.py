@@ -75,7 +75,9 @@ def make_targets(window: Window, pixel_mm: float) -> Targets:
     weight = 1.0 / np.clip(genant_index(heights), 0.3, 1.0)
     return Targets(
         torch.from_numpy(objectness),
-        *(torch.from_numpy(i) for i in (anchor, row, column)),
+        torch.from_numpy(anchor),
+        torch.from_numpy(row),
+        torch.from_numpy(column),
         torch.from_numpy(encoded).float(),
         torch.from_numpy(weight[mine]).float(),
     )
@@ -126,7 +128,8 @@ def train_detector(
     """Train the anchor network; goes on from `checkpoint` where it exists."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = KeypointDetector().to(device).to(memory_format=torch.channels_last)
+    model = KeypointDetector().to(device)
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - absent from torch's stubs
     optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-3)
     done = load_checkpoint(checkpoint, model, optimiser, rng)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_curve(i + done, steps))

@@ -105,7 +105,8 @@ def phantom_spines(count: int, seed: int, work: Path, say: Callable[[str], None]
 def save_spine(path: Path, spine: Spine) -> None:
     """Keep a spine as compressed arrays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **{f.name: np.asarray(getattr(spine, f.name)) for f in fields(Spine)})
+    arrays = {f.name: np.asarray(getattr(spine, f.name)) for f in fields(Spine)}
+    np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType] - no field is called allow_pickle
 
 
 def load_spine(path: Path) -> Spine:

@@ -105,7 +105,8 @@ def train_refiner(
     """Train the refiner on `batch` windows (six to ten vertebrae each) a step; goes on from `checkpoint`."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = KeypointRefiner().to(device).to(memory_format=torch.channels_last)
+    model = KeypointRefiner().to(device)
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - absent from torch's stubs
     optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-3)
     done = load_checkpoint(checkpoint, model, optimiser, rng)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_curve(i + done, steps))

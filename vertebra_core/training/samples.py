@@ -131,7 +131,7 @@ def whole_in(points: np.ndarray, valid: np.ndarray, origin_mm: np.ndarray, pixel
     last = np.array(valid.shape[::-1]) - 1
     inside = ((pixels >= 0) & (pixels <= last)).all(-1)
     column, row = np.moveaxis(np.clip(pixels, 0, last), -1, 0)
-    return (inside & valid[row, column]).all((1, 2))
+    return np.all(inside & valid[row, column], axis=(1, 2))
 
 
 class Windows(torch.utils.data.Dataset):

@@ -80,8 +80,11 @@ def sharpness_of(spacing_mm: float) -> float:
 
 
 def known_range(truth: Truth, tops: np.ndarray, bottoms: np.ndarray) -> tuple[float, float]:
-    """Range of s (mm) in which all vertebrae are annotated: open-ended above C3 and below L5, where the spine that
-    is measured ends (what follows there is dens or sacrum, and no vertebra)."""
+    """Range of s (mm) in which all vertebrae are annotated.
+
+    Open-ended above C3 and below L5, where the spine that is measured ends (what follows there is dens or sacrum,
+    and no vertebra).
+    """
     start = -np.inf if truth.levels[0] == "C3" and truth.complete[0] else float(tops[0])
     stop = np.inf if truth.levels[-1] == "L5" and truth.complete[-1] else float(bottoms[-1])
     return start, stop

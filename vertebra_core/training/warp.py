@@ -71,6 +71,7 @@ class Affine:
         return (points - self.centre) @ self.matrix.T + self.centre + self.shift
 
     def backward(self, points: np.ndarray) -> np.ndarray:
+        """Where the warped points [..., 3] came from, LPS mm."""
         return (points - self.centre - self.shift) @ np.linalg.inv(self.matrix).T + self.centre
 
 
