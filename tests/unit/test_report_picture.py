@@ -113,7 +113,7 @@ def test_numbers_grades_and_names_stand_beside_their_vertebra(study):
     result, volume = study
     shown = texts(study_figure(result, volume, GradingSettings(), "study k7"))
     wanted = {"study k7", "T10", "T11", "#3", "L1", "L2", "20.0", "18.0", "21.0", "0.86", "0.78", "0.70", "0.50"}
-    wanted |= {"normal", "mild wedge", "moderate wedge", "severe wedge", "cut by the scan"}
+    wanted |= {"normal", "mild wedge", "moderate wedge", "severe wedge", "at the edge of the scan"}
     assert wanted <= set(shown)
     assert any("4 vertebrae measured    lowest G 0.50 at L1, severe wedge" in text for text in shown)
 

@@ -161,7 +161,7 @@ def line_of(result: StudyResult, i: int, grading: GradingSettings) -> Line:
     g = float(result.sizes.g[i])
     grade_name = grade(g, grading) if result.complete[i] and np.isfinite(g) else None
     if grade_name is None:
-        verdict = "not measured" if result.complete[i] else "cut by the scan"
+        verdict = "not measured" if result.complete[i] else "at the edge of the scan"
         return Line(name, UNMEASURED_COLOUR, (), verdict, measured=False, deformed=False)
     form = shape(heights[0], heights[1], heights[2], grade_name)
     verdict = f"{grade_name} {form}" if form else grade_name
@@ -322,7 +322,7 @@ def _draw_legend(axes: Axes, height: float, width: float, grading: GradingSettin
         axes.text(x + 27, y, f"{name}, {bound}", color=INK, size=_pt(LEGEND_PX), va="center")
         x += 27 + LEGEND_PX * 0.6 * (len(name) + len(bound) + 5)
     axes.add_patch(Rectangle((x, y - 9), 18, 18, fill=False, edgecolor=UNMEASURED_COLOUR, lw=1.2, ls=(0, (3, 2))))
-    axes.text(x + 27, y, "cut or not measured", color=INK, size=_pt(LEGEND_PX), va="center")
+    axes.text(x + 27, y, "at the edge, or not measured", color=INK, size=_pt(LEGEND_PX), va="center")
     note = f"G = min/max of hₐ, hₘ, hₚ    window {WINDOW_HU:.0f}, level {LEVEL_HU:.0f} HU"
     axes.text(width - MARGIN, y, note, color=FAINT, size=_pt(SMALL_PX), ha="right", va="center")
 
