@@ -59,8 +59,8 @@ def keypoints(
     weights: Path = WEIGHTS,
     leave_out: Sequence[str] = (),
     phantoms: int = 60,
-    detector_steps: int = 1500,
-    refiner_steps: int = 1500,
+    detector_steps: int = 850,
+    refiner_steps: int = 2600,
     seed: int = 0,
     device: str = "auto",
 ) -> None:

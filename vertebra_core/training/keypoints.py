@@ -30,7 +30,7 @@ def train(
     *,
     leave_out: Sequence[str] = (),
     phantoms: int = 60,
-    detector_steps: int = 1500,
+    detector_steps: int = 850,
     refiner_steps: int = 2600,
     seed: int = 0,
     device: str = "cpu",
