@@ -1,6 +1,7 @@
 """Fan out: the shards of a run as Prefect tasks on a local Dask cluster."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,68 +22,97 @@ from vertebra_core.cohort.ledger import is_committed
 DASK_CONFIGURATION = {
     "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
     "distributed.deploy.lost-worker-timeout": "300s",  # the 15 s default closes all workers of a busy machine
-    "distributed.admin.large-graph-warning-threshold": "100MB",
+    "distributed.comm.timeouts.connect": "300s",  # and so do these, of 30 s
+    "distributed.comm.timeouts.tcp": "300s",
+    "distributed.scheduler.worker-ttl": "30 minutes",
 }
 WORKER_MEMORY = "4GiB"
 """Of the Dask worker itself, which holds rows; studies are held by its sandbox, which has a limit of its own."""
 MOST_REQUEUES = 3
 """A shard lost with its worker is queued again; Dask itself has tried four times before it says so."""
+MOST_CLUSTERS = 3
+"""A cluster that lost all its workers is replaced by a new one, for what is not committed yet."""
+NO_WORKER_SECONDS = 300.0
+"""A cluster without a worker for so long will not get one back; starting takes 10 s, and minutes on a busy machine."""
+LOOK_SECONDS, LOOK_AT_WORKERS_SECONDS = 0.2, 15.0
 
 
 def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
     """Screen the shards as tasks of a Prefect flow on worker processes of this machine."""
-    workers = min(settings.workers_here(), len(shards))
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # Dask sets INFO when it is imported
     with prefect_api(layout.root), dask.config.set(DASK_CONFIGURATION):
-        cluster = {
-            "n_workers": workers,
-            "threads_per_worker": 1,
-            "processes": True,
-            "memory_limit": WORKER_MEMORY,
-            "dashboard_address": "127.0.0.1:0",
-            "silence_logs": 50,
-        }
-        screen_shards.with_options(task_runner=DaskTaskRunner(cluster_kwargs=cluster))(
-            str(layout.root.resolve()), run, list(shards), workers
-        )
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # Dask sets INFO when it is imported
+        for _ in range(MOST_CLUSTERS):
+            left = [shard for shard in shards if not is_committed(layout, run, shard)]
+            if not left:
+                return
+            workers = min(settings.workers_here(), len(left))
+            cluster = {
+                "n_workers": workers,
+                "threads_per_worker": 1,
+                "processes": True,
+                "memory_limit": WORKER_MEMORY,
+                "dashboard_address": "127.0.0.1:0",
+                "silence_logs": logging.CRITICAL,
+            }
+            fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(cluster_kwargs=cluster))
+            if fan_out(str(layout.root.resolve()), run, left, workers):
+                return
 
 
 @flow(name="screen-shards", persist_result=False, validate_parameters=False)
-def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> None:
+def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> bool:
     """Fan out with a window of one shard per worker; what is committed is told by the ledger, not by this flow.
 
     A wider window would let a dying worker take innocent shards with it. Futures are dropped when they are read:
     a held result that is lost with its worker would be computed again.
+
+    Returns
+    -------
+    bool
+        False if the cluster lost all its workers.
     """
     layout = Layout(Path(cohort))
-    context = FlowRunContext.get()
-    assert context is not None
-    loop = context.task_runner.client.loop  # type: ignore[attr-defined]
+    log = layout.logs(run) / "run.jsonl"
     waiting = deque((shard, 0) for shard in shards)
-    finished = distributed.as_completed(loop=loop)
-    running = {}
-
-    def submit_next() -> None:
-        shard, tries = waiting.popleft()
-        future = screen_shard.submit(cohort, run, shard)
-        running[future.wrapped_future.key] = future, shard, tries
-        finished.add(future.wrapped_future)
-
-    for _ in range(min(workers, len(waiting))):
-        submit_next()
-    for done in finished:
-        future, shard, tries = running.pop(done.key)
-        if not is_committed(layout, run, shard):
-            log_event(layout.logs(run) / "run.jsonl", "shard_lost", shard=shard, error=error_of(done))
-            if tries < MOST_REQUEUES:
-                waiting.append((shard, tries + 1))
-        del future, done
-        if waiting:
-            submit_next()
+    running: dict[str, tuple[distributed.Future, int]] = {}
+    workers_seen = Watchdog()
+    while waiting or running:
+        while waiting and len(running) < workers:
+            shard, tries = waiting.popleft()
+            running[shard] = screen_shard.submit(cohort, run, shard).wrapped_future, tries
+        for shard in [shard for shard, (future, _) in running.items() if future.done()]:
+            future, tries = running.pop(shard)
+            if not is_committed(layout, run, shard):
+                log_event(log, "shard_lost", shard=shard, error=error_of(future))
+                if tries < MOST_REQUEUES:
+                    waiting.append((shard, tries + 1))
+        if workers_seen.all_lost():
+            log_event(log, "workers_lost", running=sorted(running), waiting=len(waiting))
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
-def error_of(done: distributed.Future) -> str:
+class Watchdog:
+    """Says when the cluster of the present flow has been without any worker for `NO_WORKER_SECONDS`."""
+
+    def __init__(self) -> None:
+        context = FlowRunContext.get()
+        assert context is not None
+        self._client: distributed.Client = context.task_runner.client  # type: ignore[attr-defined]
+        self._last_seen = self._last_look = time.monotonic()
+
+    def all_lost(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_look > LOOK_AT_WORKERS_SECONDS:
+            self._last_look = now
+            if self._client.scheduler_info(n_workers=-1)["workers"]:
+                self._last_seen = now
+        return now - self._last_seen > NO_WORKER_SECONDS
+
+
+def error_of(future: distributed.Future) -> str:
     """Name of the error with which a shard ended: of Dask, where a worker died; else of the task, from its state."""
-    if done.status != "finished":
-        return type(done.exception()).__name__
-    return type(done.result().result(raise_on_failure=False)).__name__
+    if future.status == "finished":
+        return type(future.result().result(raise_on_failure=False)).__name__
+    return type(future.exception()).__name__ if future.status == "error" else future.status

@@ -1,7 +1,6 @@
 """The main job through its commands: phantoms as DICOM, the shipped networks, Prefect and Dask, a snapshot."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,14 +23,13 @@ def place(tmp_path_factory) -> Path:
 
 
 def vertebra(place: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "VERTEBRA_STATE_DIR": str(place / "state")}
     command = [sys.executable, "-m", "flows.cli", *words]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
-def first(place) -> subprocess.CompletedProcess:
-    return vertebra(place, "screen", "archive", "--cohort", "cohort", "--json")
+def first(place, prefect_server) -> subprocess.CompletedProcess:
+    return vertebra(place, "screen", "archive", "--cohort", "cohort", "--workers", "1", "--json")
 
 
 def test_every_study_is_measured_or_refused_for_what_it_is(first):

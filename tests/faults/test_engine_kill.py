@@ -21,8 +21,8 @@ from vertebra_core.errors import CouldNotRun
 from vertebra_core.tables.schema import data_columns
 
 TESTS = Path(__file__).resolve().parent.parent
-FLAGS = {"run.workers": 2, "run.shard_size": 2}
-STUDIES = 16
+FLAGS = {"run.workers": 1, "run.shard_size": 2}
+STUDIES = 12
 
 
 @pytest.fixture(scope="module")
