@@ -11,11 +11,11 @@ class ReadingSettings:
 
     min_slices: int = 8
     """Fewer cannot show a vertebra end to end: 8 slices of 3 mm make 24 mm, a thoracic body with its discs
-    (readers.md)."""
+    (docs/numbers.md)."""
     min_extent_mm: float = 30.0
-    """Shortest head-foot extent: the median distance of two lumbar centres is 31-33 mm (readers.md)."""
+    """Shortest head-foot extent: the median distance of two lumbar centres is 31-33 mm (docs/numbers.md)."""
     max_slice_spacing_mm: float = 6.0
-    """At 5 mm place and level hold but heights do not (learning.md 3.5); beyond that not even the place."""
+    """At 5 mm place and level hold but heights do not (docs/numbers.md); beyond that not even the place."""
     spacing_tolerance: float = 0.10
     """Steps may differ from the median step by this fraction: rounding of positions reaches 3.4 % at 0.3 mm
     (case R14)."""
@@ -41,7 +41,8 @@ class CurveSettings:
     presence: float = 0.5
     """Probability above which a slice is taken to show a vertebral body."""
     smoothing_mm: float = 15.0
-    """Standard deviation of the robust smoother along z: about half a vertebra and its disc (20-33 mm, readers.md)."""
+    """Standard deviation of the robust smoother along z: about half a vertebra and its disc (20-33 mm,
+    docs/numbers.md)."""
     outlier_mm: float = 8.0
     """A slice further than this from the robust line is left out of it: four times the mean error of the network."""
     min_length_mm: float = 30.0
@@ -58,7 +59,8 @@ class StraightenSettings:
     pixel_mm: float = 0.5
     """Pixel of the straightened planes: below the in-plane voxel of chest CT (0.5-1.0 mm, paper section 4)."""
     anterior_mm: float = 48.0
-    """Extent in front of the line: a lumbar body is 37 mm deep (anatomy.md), its front 19 mm before its centre."""
+    """Extent in front of the line: a lumbar body is up to 42 mm deep (docs/numbers.md), its front 21 mm before its
+    centre; the rest shows spurs and vessels."""
     posterior_mm: float = 48.0
     """Extent behind the line: the canal and the spinous processes, which tell front from back."""
     parallel_mm: tuple[float, ...] = (-4.0, -2.0, 0.0, 2.0, 4.0)
@@ -79,11 +81,11 @@ class KeypointSettings:
     max_overlap: float = 0.3
     """Non-maximum suppression: two boxes with a larger intersection over union are one vertebra."""
     max_off_line_mm: float = 12.0
-    """Bodies lie within 2 mm of the true line, spinous processes 42-49 mm behind it (learning.md 3.3)."""
+    """Bodies lie within 2 mm of the true line, spinous processes 42-49 mm behind it (docs/numbers.md)."""
     edge_mm: float = 3.5
     """A keypoint this close to the end of the image: the vertebra is marked incomplete and not measured. Of the
     annotated scans, keypoints found on bodies that the scan cuts lie 0-3.5 mm from its end, on whole ones 3.6 mm and
-    more (one at 1.0); a body cut in half and measured would be a fracture (docs/experiments.md)."""
+    more (one at 1.0); a body cut in half and measured would be a fracture (docs/second_network.md)."""
 
 
 @dataclass(frozen=True)

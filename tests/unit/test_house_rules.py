@@ -105,6 +105,12 @@ def test_importing_a_module_does_nothing(path):
     assert not effects
 
 
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_that_is_cited_exists(path):
+    for page in re.findall(r"[\w/]+\.md", path.read_text()):
+        assert (ROOT / page).is_file(), page
+
+
 def test_test_files_have_names_of_their_own():
     """pytest imports them by their base names."""
     names = [path.name for path in TESTS if path.name != "__init__.py"]

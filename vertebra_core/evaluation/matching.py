@@ -21,7 +21,7 @@ SAME_BODY = 0.5
 share is that cut vertebra: cut boxes are too short for an intersection over union."""
 APART = 0.25
 """A find beyond the annotated range shares less than this of its own box with any annotated vertebra; neighbouring
-boxes of tilted vertebrae overlap a little (readers.md: discs are 2 to 5 mm, tilts reach 30 degrees)."""
+boxes of tilted vertebrae overlap a little (docs/numbers.md: discs are 2 to 5 mm, tilts reach 30 degrees)."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def warp_vertebrae(
         tops, bottoms = six[0::2], six[1::2]
         loss = (bottoms - tops) * (1.0 - deformed_heights(rng, probability))[:, None]
         # The posterior wall sets how far the spine below moves up; a wedge closes the disc behind only a little,
-        # for there are but 2 mm of it (readers.md).
+        # for there are but 2 mm of it (docs/numbers.md).
         rigid = loss[2] + np.clip(CLOSING * (loss[0] - loss[2]), -MOST_CLOSING_MM, MOST_CLOSING_MM)
         # The cranial endplate breaks more often than the caudal one.
         upper = np.clip(rng.normal(0.6, 0.25), 0.0, 1.0)
