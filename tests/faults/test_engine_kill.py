@@ -34,6 +34,7 @@ def place(tmp_path_factory):
         patch.setenv("VERTEBRA_STATE_DIR", str(root / "state"))
         patch.setenv("VERTEBRA_PSEUDONYM_SECRET", "a secret of this test module")
         patch.setenv("PYTHONPATH", str(TESTS))
+        patch.delenv("PREFECT_API_URL", raising=False)  # another module's server: here each run has its own
         yield root
 
 
