@@ -16,13 +16,13 @@ def curve(
     weights: Path = WEIGHTS,
     leave_out: Sequence[str] = (),
     phantoms: int = 12,
-    steps: int = 2000,
+    steps: int = 2300,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
     """Train the network of the centre line; goes on from its last checkpoint.
 
-    Example: vertebra train curve --images ct --annotations ct/annotations --steps 2000
+    Example: vertebra train curve --images ct --annotations ct/annotations --steps 2300
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ SHAPE_SHARES = (0.45, 0.2, 0.2, 0.15)
 class CurveTraining:
     """Numbers of a training run."""
 
-    steps: int = 1700
+    steps: int = 2300
     batch: int = 4
     shapes: tuple[tuple[int, int, int], ...] = SHAPES
     shares: tuple[float, ...] = SHAPE_SHARES
@@ -36,7 +36,7 @@ class CurveTraining:
     warm_up: int = 50
     presence_weight: float = 2.0
     """Cross-entropy of presence against the mean absolute error in mm: about equal at the end of training."""
-    phantom_share: float = 0.19
+    phantom_share: float = 0.24
     """Share of pieces cut from phantoms where there are real scans too."""
     spineless_share: float = 0.06
     """Share of pieces without a spine (`spineless_piece`)."""

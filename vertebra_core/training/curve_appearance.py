@@ -116,7 +116,7 @@ def repaint(hu: Tensor, structures: Tensor, points: Tensor, grid_mm: float, rng:
         hu = paint_structures(hu, structures, rng)
     elif rng.random() < 0.4:
         hu = paint_vessels(hu, points, grid_mm, rng)
-    if rng.random() < 0.35:
+    if rng.random() < 0.45:
         hu = thin_bone(hu, points, grid_mm, rng)
     bone = 120.0
     hu = torch.where(hu > bone, bone + (hu - bone) * float(rng.uniform(0.5, 1.4)), hu)
