@@ -85,7 +85,7 @@ class KeypointSettings:
     edge_mm: float = 3.5
     """A keypoint this close to the end of the image: the vertebra is marked incomplete and not measured. Of the
     annotated scans, keypoints found on bodies that the scan cuts lie 0-3.5 mm from its end, on whole ones 3.6 mm and
-    more (one at 1.0); a body cut in half and measured would be a fracture (docs/second_network.md)."""
+    more (one at 1.0); a body cut in half and measured would be a fracture (docs/experiments.md)."""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def refine(planes: Tensor, spine: StraightSpine, refiner: KeypointRefiner, point
 def distance_to_edge(spine: StraightSpine, points: Float[np.ndarray, "k 6 2"]) -> Float[np.ndarray, "k 6"]:
     """Distance, mm, of every keypoint from the nearest pixel outside the image; 0 for a keypoint outside.
 
-    Completeness is geometry, not score: vertebrae cut by the edge score as high as whole ones (docs/second_network.md).
+    Completeness is geometry, not score: vertebrae cut by the edge score as high as whole ones (docs/experiments.md).
     """
     framed = np.pad(spine.valid, 1)  # the image ends where the plane ends
     distance = cast(np.ndarray, distance_transform_edt(framed)) * spine.pixel_mm
