@@ -103,6 +103,7 @@ class Watchdog:
         self._last_seen = self._last_look = time.monotonic()
 
     def all_lost(self) -> bool:
+        """Whether no worker has been seen for that long; looks no more often than `LOOK_AT_WORKERS_SECONDS`."""
         now = time.monotonic()
         if now - self._last_look > LOOK_AT_WORKERS_SECONDS:
             self._last_look = now
