@@ -19,7 +19,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 python3.14; do \
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 CODE := flows tasks vertebra_core
-COVERAGE := 85
+COVERAGE := 90
 
 .PHONY: install demo test check bench clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
