@@ -82,10 +82,10 @@ class KeypointSettings:
     """Non-maximum suppression: two boxes with a larger intersection over union are one vertebra."""
     max_off_line_mm: float = 12.0
     """Bodies lie within 2 mm of the true line, spinous processes 42-49 mm behind it (docs/numbers.md)."""
-    edge_mm: float = 3.5
+    edge_mm: float = 4.5
     """A keypoint this close to the end of the image: the vertebra is marked incomplete and not measured. Of the
-    annotated scans, keypoints found on bodies that the scan cuts lie 0-3.5 mm from its end, on whole ones 3.6 mm and
-    more (one at 1.0); a body cut in half and measured would be a fracture (docs/experiments.md)."""
+    annotated scans, keypoints found on bodies that the scan cuts lie 0-3.5 mm from its end, on whole ones 5.7 mm and
+    more (but for two at 1.0 and 3.6); a body cut in half and measured would be a fracture (docs/experiments.md)."""
 
 
 @dataclass(frozen=True)

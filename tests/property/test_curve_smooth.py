@@ -12,11 +12,11 @@ SEEDS = st.integers(0, 2**31)
 
 def spine(z: np.ndarray, seed: int) -> np.ndarray:
     """A random spine: scoliosis in x, kyphosis and lordosis in y; radii of curvature of 120 mm and more, as a
-    scoliosis of 60 degrees over seven vertebrae has."""
+    scoliosis of 60 degrees over seven vertebrae has, both curves together."""
     rng = np.random.default_rng(seed)
     length = rng.uniform([250, 300], [500, 600])
     wave = 2 * np.pi * z[:, None] / length + rng.uniform(0, 6, 2)
-    return np.sin(wave) * (length / (2 * np.pi)) ** 2 / rng.uniform(120, 400, 2)
+    return np.sin(wave) * (length / (2 * np.pi)) ** 2 / (np.sqrt(2) * rng.uniform(120, 400, 2))
 
 
 @given(SEEDS, st.floats(60.0, 600.0))
