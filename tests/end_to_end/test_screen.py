@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from vertebra_core.phantom.dicom import archive_plan, write_phantom_archive
 
@@ -83,3 +84,16 @@ def test_an_archive_without_files_is_one_clear_line(place):
     done = vertebra(place, "screen", "empty", "--cohort", "of-nothing")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "vertebra: no files in empty\n"
+
+
+@pytest.mark.usefixtures("first")
+def test_the_scheduled_night_does_the_same_job(place):
+    """The flow that ``prefect.yaml`` names, run by Prefect; it finds everything done."""
+    from prefect.flows import load_flow_from_entrypoint
+
+    root = Path(__file__).resolve().parents[2]
+    (deployment,) = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
+    nightly = load_flow_from_entrypoint(f"{root}/{deployment['entrypoint']}")
+    assert set(deployment["parameters"]) == {"archives", "cohort", "profile"}
+    settled = nightly([str(place / "archive")], str(place / "cohort"))
+    assert (settled["seen"], settled["new"], settled["left"]) == (2, {}, 0)

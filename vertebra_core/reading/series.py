@@ -15,8 +15,8 @@ class Series:
     Parameters
     ----------
     patient_id, patient_id_issuer : str
-        As in the header, "" where absent. Two patients of equal id in different studies without an issuer are
-        told apart by their study (case R15).
+        As in the header, "" where absent. Which of them are one patient is
+        decided in `vertebra_core.cohort.identity` (case R15).
     study_uid, series_uid : str
         UIDs, or the path below the archive for files without a header and for DICOM without UIDs.
     stack : int
