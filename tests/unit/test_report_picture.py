@@ -243,7 +243,7 @@ def test_the_projection_of_an_oblique_volume_keeps_patient_places():
 def test_a_printed_g_has_the_grade_of_its_vertebra(g):
     grading = GradingSettings()
     assert grade(float(printed_g(g, grading)), grading) == grade(g, grading)
-    assert abs(float(printed_g(g, grading)) - g) <= 0.005
+    assert abs(float(printed_g(g, grading)) - g) <= 0.005 + 1e-9  # half a hundredth, and the rounding of binary numbers
 
 
 @given(st.lists(st.floats(0, 2000), max_size=30).map(sorted), st.floats(1, 40))
