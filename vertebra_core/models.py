@@ -61,13 +61,20 @@ def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
     """
     digest = weights_digest(folder)
     curve_file, detector_file, refiner_file = (Path(folder) / name for name in FILES)
-    curve = _ready(CurveNetwork(), curve_file, device)
-    detector = _ready(KeypointDetector(), detector_file, device)
-    refiner = _ready(KeypointRefiner(), refiner_file, device)
+    curve = load_network(CurveNetwork(), curve_file, device)
+    detector = load_network(KeypointDetector(), detector_file, device)
+    refiner = load_network(KeypointRefiner(), refiner_file, device)
     return Models(curve, KeypointModels(detector, refiner), digest)
 
 
-def _ready(network: Network, path: Path, device: str) -> Network:
+def load_network(network: Network, path: Path, device: str = "cpu") -> Network:
+    """Give a network the weights of a file and make it ready for inference.
+
+    Raises
+    ------
+    CouldNotRun
+        The file does not fit the network.
+    """
     # Weights are stored as float16 and computed with as float32.
     state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
     try:

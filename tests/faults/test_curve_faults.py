@@ -10,9 +10,9 @@ from vertebra_core.curve.find import find_curve, read_slices
 from vertebra_core.curve.network import CurveNetwork
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.geometry import apply_affine
+from vertebra_core.models import load_network
 from vertebra_core.phantom.anatomy import Phantom, random_patient
 from vertebra_core.settings import CurveSettings
-from vertebra_core.training.checkpoint import load_weights
 from vertebra_core.training.curve_spineless import spineless_piece
 from vertebra_core.volume import AIR_HU, Volume
 
@@ -24,7 +24,7 @@ SPACING = np.array([2.5, 2.5, 3.0])
 def network() -> CurveNetwork:
     weights = Path(vertebra_core.models.__file__).parent / "weights" / "curve.safetensors"
     network = CurveNetwork()
-    load_weights(weights, network)
+    load_network(network, weights)
     return network
 
 

@@ -11,10 +11,10 @@ from vertebra_core.curve.find import _read_chunk, find_curve, read_slices
 from vertebra_core.curve.grid import patient_grid
 from vertebra_core.curve.network import STRIDE, CurveNetwork
 from vertebra_core.geometry import CentreLine, apply_affine
+from vertebra_core.models import load_network
 from vertebra_core.phantom.anatomy import Phantom, random_patient
 from vertebra_core.phantom.patient import PatientOptions
 from vertebra_core.settings import CurveSettings
-from vertebra_core.training.checkpoint import load_weights
 from vertebra_core.volume import Volume
 
 SETTINGS = CurveSettings()
@@ -26,7 +26,7 @@ WORST_MM = 10.0
 def network() -> CurveNetwork:
     weights = Path(vertebra_core.models.__file__).parent / "weights" / "curve.safetensors"
     network = CurveNetwork()
-    load_weights(weights, network)
+    load_network(network, weights)
     return network
 
 

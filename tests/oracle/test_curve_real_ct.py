@@ -8,10 +8,10 @@ import pytest
 import vertebra_core.models
 from vertebra_core.curve.find import find_curve
 from vertebra_core.curve.network import CurveNetwork
+from vertebra_core.models import load_network
 from vertebra_core.reading.formats import read_volume
 from vertebra_core.reading.inventory import find_series
 from vertebra_core.settings import CurveSettings, ReadingSettings
-from vertebra_core.training.checkpoint import load_weights
 from vertebra_core.training.curve_cases import PRESENT, labelled_line
 from vertebra_core.truth import read_truth
 
@@ -24,7 +24,7 @@ FAST = ("totalseg_aorta_crop", "totalseg_example", "verse012", "verse014", "cpta
 @pytest.mark.parametrize("name", FAST)
 def test_no_slice_is_far_off(name):
     network = CurveNetwork()
-    load_weights(Path(vertebra_core.models.__file__).parent / "weights" / "curve.safetensors", network)
+    load_network(network, Path(vertebra_core.models.__file__).parent / "weights" / "curve.safetensors")
     settings = ReadingSettings()
     series = next(s for s in find_series([SHARED / name], settings).series if s.decision is None)
     line = find_curve(read_volume(series, settings), network, CurveSettings())

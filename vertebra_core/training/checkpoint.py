@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -44,9 +44,3 @@ def save_weights(path: Path, model: nn.Module) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, path)
-
-
-def load_weights(path: Path, model: nn.Module) -> nn.Module:
-    """Load weights into a network of the same shape and set it to evaluation."""
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
-    return model.eval()
