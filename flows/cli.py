@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words.remove("--debug")
         debug = True
-    signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         return build_app(next(iter(words), None))(words, exit_on_error=False, print_error=False) or DONE
     except BrokenPipeError:  # the reader of our output (head, less) has left; nothing to tell, nobody to tell it to
@@ -80,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = explain(error)
         print(f"vertebra: {message}", file=sys.stderr)
         return code
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # a caller in the same process keeps its own way of stopping
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
