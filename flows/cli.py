@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vertebra: {message}", file=sys.stderr)
         return code
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # a caller in the same process keeps its own way of stopping
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # a caller in the same process stops in its own way
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
