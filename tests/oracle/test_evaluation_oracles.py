@@ -7,7 +7,8 @@ import pytest
 from made_studies import found_of
 from sklearn.metrics import confusion_matrix, recall_score, roc_curve
 
-from vertebra_core.evaluation.metrics import classification, compare, detection, errors
+from vertebra_core.evaluation.evidence import compare, gather
+from vertebra_core.evaluation.metrics import classification, detection, errors
 from vertebra_core.settings import GradingSettings
 from vertebra_core.truth import read_truth
 
@@ -48,7 +49,7 @@ def readers(*names: str) -> list:
 def test_two_readers_agree_as_their_readme_says():
     """Its figures for 24 vertebrae: centre 0.50 mm (0.18 in plane), heights 0.27 mm, points 0.32 mm, G SD 0.018."""
     pair = readers("lidc_idri_0314", "rider_lung_1129164940")
-    table, by_name = detection(pair, GradingSettings()), errors(pair)
+    table, by_name = detection(gather(pair), GradingSettings()), errors(gather(pair))
     assert (table.recall.count, table.recall.n, table.precision.value) == (24, 24, 1.0)
     assert table.localization_mm.mean == pytest.approx(0.50, abs=0.01)
     assert table.in_plane_mm.mean == pytest.approx(0.18, abs=0.01)
@@ -61,7 +62,7 @@ def test_two_readers_agree_as_their_readme_says():
 @needs_readings
 def test_two_readers_of_a_spine_with_deep_nodes():
     """Its figures for 13 vertebrae: in-plane centre 0.20 mm, heights 0.42 mm (bias of hm -0.32), G -0.004 (0.023)."""
-    by_name = errors(readers("lidc_idri_0002"))
+    by_name = errors(gather(readers("lidc_idri_0002")))
     assert by_name["heights_mm"].mae == pytest.approx(0.42, abs=0.01)
     assert by_name["hm_mm"].bias == pytest.approx(-0.32, abs=0.01)
     assert by_name["g"].bias == pytest.approx(-0.004, abs=0.001)

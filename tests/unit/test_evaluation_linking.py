@@ -43,7 +43,11 @@ def made(links, studies):
     def table(names, rows):
         return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
 
-    return table(("study_key", "series_key", "series_uid", "archive", "path"), links), table(STUDY_COLUMNS, studies)
+    spacing = pa.array([1.5 if row[3] == "ok" else None for row in studies], pa.float64())
+    return (
+        table(("study_key", "series_key", "series_uid", "archive", "path"), links),
+        table(STUDY_COLUMNS[:-1], studies).append_column(STUDY_COLUMNS[-1], spacing),
+    )
 
 
 def test_every_way_a_link_can_end():
@@ -76,6 +80,7 @@ def test_every_way_a_link_can_end():
         (None, NOT_IN_COHORT),
     ]
     assert [one.patient for one in linked] == ["pt1", "pt1", "p2", "pt2", "pt4", "p9", "elsewhere"]
+    assert [one.spacing_mm == 1.5 for one in linked] == [True] + [False] * 6
 
 
 def test_truths_are_read_from_the_folder_itself(tmp_path):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from made_studies import NORMAL, WEDGE, column, found_of, moved, truth_of
 
+from vertebra_core.evaluation.evidence import compare, gather
 from vertebra_core.evaluation.matching import NOTHING_FOUND
 from vertebra_core.evaluation.metrics import (
     Share,
     Spread,
     classification,
     classifications,
-    compare,
     detection,
     error,
     errors,
@@ -25,7 +25,7 @@ FOUR = column([NORMAL, WEDGE, NORMAL, NORMAL])
 def test_table_1_by_hand():
     """Four annotated, one of them G = 0.72. Found: two exact, the wedge 3 mm to the left, one missed, one false."""
     points = np.concatenate([FOUR[[0, 2]], moved(FOUR[1:2], x=3), moved(FOUR[2:3], z=-15)])
-    table = detection([compare("a", "a", truth_of(FOUR), found_of(points))], GRADING)
+    table = detection(gather([compare("a", "a", truth_of(FOUR), found_of(points))]), GRADING)
     assert (table.recall, table.precision) == (Share(3, 4), Share(3, 4))
     assert table.recall_moderate == Share(1, 1)
     assert table.localization_mm.mean == pytest.approx((0 + 0 + 3 + 15) / 4)
@@ -36,12 +36,12 @@ def test_table_1_by_hand():
 def test_localisation_looks_for_complete_vertebrae_only():
     """A false find 16 mm below the third vertebra lies 14 mm above the fourth, which the scan cuts."""
     truth, found = truth_of(FOUR, [True, True, True, False]), found_of(moved(FOUR[2:3], z=-16))
-    table = detection([compare("a", "a", truth, found)], GRADING)
+    table = detection(gather([compare("a", "a", truth, found)]), GRADING)
     assert (table.precision, table.localization_mm.mean) == (Share(0, 1), pytest.approx(16.0))
 
 
 def test_in_plane_distance_leaves_out_the_side():
-    table = detection([compare("a", "a", truth_of(FOUR), found_of(moved(FOUR, 3.0, 0.6, -0.8)))], GRADING)
+    table = detection(gather([compare("a", "a", truth_of(FOUR), found_of(moved(FOUR, 3.0, 0.6, -0.8)))]), GRADING)
     assert table.localization_mm.mean == pytest.approx(np.sqrt(10.0))
     assert table.in_plane_mm.mean == pytest.approx(1.0, abs=1e-6)
     assert table.keypoint_mm == Spread(pytest.approx(1.0, abs=1e-6), pytest.approx(0.0, abs=1e-6), 24)
@@ -50,7 +50,7 @@ def test_in_plane_distance_leaves_out_the_side():
 def test_a_refused_study_counts_as_missed_altogether():
     seen = compare("a", "a", truth_of(FOUR), found_of(FOUR))
     refused = compare("b", "b", truth_of(FOUR), NOTHING_FOUND)
-    table = detection([seen, refused], GRADING)
+    table = detection(gather([seen, refused]), GRADING)
     assert (table.recall, table.recall_moderate, table.precision) == (Share(4, 8), Share(1, 2), Share(4, 4))
 
 
@@ -84,7 +84,7 @@ def test_a_patient_is_the_smallest_g_over_all_studies():
         compare("b", "pt2", truth_of(normal), found_of(FOUR)),
         compare("c", "pt3", truth_of(FOUR), NOTHING_FOUND),
     ]
-    patient = {(one.unit, one.bound): one for one in classifications(comparisons, GRADING)}[("patient", 0.74)]
+    patient = {(one.unit, one.bound): one for one in classifications(gather(comparisons), GRADING)}[("patient", 0.74)]
     assert (patient.sensitivity, patient.specificity) == (Share(1, 1), Share(0, 1))
 
 
@@ -92,26 +92,26 @@ def test_strict_calls_normal_what_was_not_found():
     comparisons = [
         compare("a", "a", truth_of(FOUR), found_of(FOUR[[0, 2, 3]]), strict=strict) for strict in (False, True)
     ]
-    lenient, strict = (classifications([one], GRADING) for one in comparisons)
+    lenient, strict = (classifications(gather([one]), GRADING) for one in comparisons)
     by_name = [{(one.unit, one.bound): one for one in table} for table in (lenient, strict)]
     assert by_name[0][("vertebra", 0.74)].sensitivity == Share(0, 0)
     assert by_name[1][("vertebra", 0.74)].sensitivity == Share(0, 1)
     assert by_name[1][("vertebra", 0.74)].auc == 0.5  # the missed wedge ties with the normals at G = 1
-    gone = classifications([compare("b", "b", truth_of(FOUR), NOTHING_FOUND, strict=True)], GRADING)
+    gone = classifications(gather([compare("b", "b", truth_of(FOUR), NOTHING_FOUND, strict=True)]), GRADING)
     assert [one.sensitivity for one in gone] == [Share(0, 1)] * 4
 
 
 def test_a_vertebra_outside_the_annotation_is_not_a_patient_s_fracture_unless_strict():
     truth, found = truth_of(FOUR[2:]), found_of(FOUR)
     for strict, specificity in ((False, Share(1, 1)), (True, Share(0, 1))):
-        table = classifications([compare("a", "a", truth, found, strict)], GRADING)
+        table = classifications(gather([compare("a", "a", truth, found, strict)]), GRADING)
         assert {one.specificity for one in table if one.unit == "patient"} == {specificity}
 
 
 def test_errors_by_hand():
     """Anterior heights read 1 mm too large at one and 0.5 too small at another vertebra."""
     found = column([(25.0, 24, 24), (17.5, 25, 25), NORMAL, NORMAL])
-    by_name = errors([compare("a", "a", truth_of(FOUR), found_of(found))])
+    by_name = errors(gather([compare("a", "a", truth_of(FOUR), found_of(found))]))
     assert (by_name["ha_mm"].bias, by_name["ha_mm"].mae) == (pytest.approx(0.125), pytest.approx(0.375))
     assert by_name["ha_mm"].sd == pytest.approx(np.std([1, -0.5, 0, 0], ddof=1))
     assert by_name["hp_mm"].mae == pytest.approx(0.0)
@@ -121,11 +121,11 @@ def test_errors_by_hand():
 
 def test_heights_that_were_not_published_are_no_error():
     found = found_of(FOUR, [True, False, True, True])
-    assert errors([compare("a", "a", truth_of(FOUR), found)])["g"].n == 3
+    assert errors(gather([compare("a", "a", truth_of(FOUR), found)]))["g"].n == 3
 
 
 def test_nothing_is_not_zero():
     assert spread(np.zeros(0)) == Spread(None, None, 0)
     assert error(np.zeros(0)).mae is None
-    table = detection([], GRADING)
+    table = detection(gather([]), GRADING)
     assert (table.recall.value, table.precision.value, table.localization_mm.mean) == (None, None, None)

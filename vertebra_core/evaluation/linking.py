@@ -9,15 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vertebra_core.errors import WrongUse
+from vertebra_core.evaluation.evidence import Comparison, compare
 from vertebra_core.evaluation.matching import NOTHING_FOUND, Found
-from vertebra_core.evaluation.metrics import HEIGHTS, Comparison, compare
+from vertebra_core.evaluation.metrics import HEIGHTS
 from vertebra_core.measure import KEYPOINT_NAMES
 from vertebra_core.truth import Truth, read_truth
 
 MEASURED = ("ok", "partial")
 """Ends of a study that leave vertebrae to compare."""
-STUDY_COLUMNS = ("study_key", "patient_key", "series_key", "status", "reason")
+STUDY_COLUMNS = ("study_key", "patient_key", "series_key", "status", "reason", "slice_spacing_mm")
 """Columns of `studies` that linking reads."""
+STANDARD_ERRORS = ("ha_se_mm", "hm_se_mm", "hp_se_mm", "g_se")
+"""Columns of `vertebrae`."""
 NOT_IN_COHORT = "not in the cohort"
 SEVERAL_STUDIES = "names more than one study"
 OTHER_SERIES = "another series of the study was measured"
@@ -37,6 +40,8 @@ class Linked:
         None where there is nothing to compare: every vertebra of the truth then counts as missed.
     state : str
         The status of the study with its reason, or why none was found.
+    spacing_mm : float
+        Distance of its slices; NaN where no study was found.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Linked:
     patient: str
     study_key: str | None
     state: str
+    spacing_mm: float = np.nan
 
 
 def read_truths(folder: Path) -> dict[str, Truth]:
@@ -102,11 +108,12 @@ def _link(name: str, truth: Truth, series: Iterable[dict], studies: dict[str, di
     if len(keys) != 1:
         return Linked(name, truth, name, None, SEVERAL_STUDIES if keys else NOT_IN_COHORT)
     study = studies[keys[0]]
+    spacing_mm = study["slice_spacing_mm"] or np.nan
     if study["status"] not in MEASURED:
-        return Linked(name, truth, study["patient_key"], None, f"{study['status']}: {study['reason']}")
+        return Linked(name, truth, study["patient_key"], None, f"{study['status']}: {study['reason']}", spacing_mm)
     if study["series_key"] not in {one["series_key"] for one in named}:
         return Linked(name, truth, study["patient_key"], None, OTHER_SERIES)
-    return Linked(name, truth, study["patient_key"], keys[0], study["status"])
+    return Linked(name, truth, study["patient_key"], keys[0], study["status"], spacing_mm)
 
 
 def found_in(vertebrae: pa.Table, study_key: str) -> Found:
@@ -118,6 +125,8 @@ def found_in(vertebrae: pa.Table, study_key: str) -> Found:
         complete=np.array(mine["complete"].to_pylist(), bool),
         heights=_columns(mine, HEIGHTS),
         g=_columns(mine, ["g"])[:, 0],
+        levels=tuple(mine["level"].to_pylist()),
+        standard_errors=_columns(mine, STANDARD_ERRORS),
     )
 
 
@@ -137,6 +146,7 @@ def compare_snapshot(linked: Sequence[Linked], snapshot: Path, strict: bool = Fa
             one.truth,
             NOTHING_FOUND if one.study_key is None or vertebrae is None else found_in(vertebrae, one.study_key),
             strict,
+            one.spacing_mm,
         )
         for one in linked
     ]

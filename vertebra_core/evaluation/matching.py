@@ -37,12 +37,18 @@ class Found:
         ha, hm, hp in mm; NaN where not measured.
     g : array [n]
         NaN where not measured.
+    levels : tuple of (str or None)
+        Names such as "T7"; empty where levels are not named at all.
+    standard_errors : array [n, 4] or None
+        Of ha, hm, hp (mm) and G, as the program says; NaN or None where it does not.
     """
 
     points: Float[np.ndarray, "n 6 3"]
     complete: Bool[np.ndarray, "n"]
     heights: Float[np.ndarray, "n 3"]
     g: Float[np.ndarray, "n"]
+    levels: tuple[str | None, ...] = ()
+    standard_errors: Float[np.ndarray, "n 4"] | None = None
 
 
 NOTHING_FOUND = Found(np.zeros((0, 6, 3)), np.zeros(0, bool), np.zeros((0, 3)), np.zeros(0))

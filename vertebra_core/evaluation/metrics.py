@@ -1,67 +1,27 @@
-"""The paper's Tables 1 and 2, and the errors of heights and G, over many studies.
+"""The paper's Tables 1 and 2, the errors of heights and G, coverage and naming, as functions of `Evidence`.
 
 Every number is pooled over vertebrae or patients of all studies. A number that is not defined (the AUC of one
-class, the mean of nothing) is None, never 0 and never 1.
+class, the mean of nothing) is None, never 0 and never 1. docs/evaluation.md defines each of them in words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.distance import cdist
 
-from vertebra_core.evaluation.matching import Found, Matching, match, strictly, truth_line
-from vertebra_core.measure import genant_index
+from vertebra_core.evaluation.evidence import MOST_NORMAL_G, UNNAMED, Evidence, Vertebrae, rows
 from vertebra_core.settings import GradingSettings
+from vertebra_core.tables.columns import GRADES, LEVELS
 from vertebra_core.tables.grades import reaches
-from vertebra_core.truth import Truth
 
 HEIGHTS = ("ha_mm", "hm_mm", "hp_mm")
-MOST_NORMAL_G = 1.0
-"""The largest G there is: what a vertebra that was not found counts as under `strict`."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One study beside its truth.
-
-    Parameters
-    ----------
-    name : str
-        For the reader of the output.
-    patient : str
-        Studies of one patient share it.
-    """
-
-    name: str
-    patient: str
-    truth: Truth
-    found: Found
-    matching: Matching
-    strict: bool = False
-
-    @cached_property
-    def true_heights(self) -> Float[np.ndarray, "k 3"]:
-        """Heights of all annotated vertebrae, mm."""
-        return np.linalg.norm(self.truth.points[:, 0::2] - self.truth.points[:, 1::2], axis=-1)
-
-    @cached_property
-    def true_g(self) -> Float[np.ndarray, "k"]:
-        """Genant index of all annotated vertebrae."""
-        return genant_index(self.true_heights)
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Finds that count: the matched and the false ones."""
-        return np.sort(np.r_[self.matching.pairs[:, 1], self.matching.false])
-
-
-def compare(name: str, patient: str, truth: Truth, found: Found, strict: bool = False) -> Comparison:
-    """Match one study with its truth; `strict` as in `vertebra_core.evaluation.matching.strictly`."""
-    matching = match(truth, found)
-    return Comparison(name, patient, truth, found, strictly(matching, found) if strict else matching, strict)
+Z_95 = 1.96
+"""Half width of a 95 % interval of a normal distribution in standard deviations (limits of agreement: Bland and
+Altman, Lancet 1986;327:307-310)."""
+SPACINGS_MM = (1.6, 3.3)
+"""Bounds of slice spacing that results are reported by: up to 1.6 mm heights are read as sharply as they are in the
+plane, beyond 3.3 mm only the place is (docs/numbers.md)."""
 
 
 @dataclass(frozen=True)
@@ -128,49 +88,33 @@ class Detection:
     n_ignored: int
 
 
-def detection(comparisons: Sequence[Comparison], grading: GradingSettings) -> Detection:
+def detection(evidence: Evidence, grading: GradingSettings) -> Detection:
     """Localisation, recall and precision over all studies (paper Table 1)."""
-    distance, closest_g = _joined([_localization(one) for one in comparisons], 2)
-    in_plane, keypoints = _joined([_in_plane(one) for one in comparisons], 2)
-    g_found, g_missed = (
-        _concatenate([one.true_g[index(one.matching)] for one in comparisons])
-        for index in (lambda m: m.pairs[:, 0], lambda m: m.missed)
-    )
-    n_moderate = int(reaches(g_found, grading.moderate).sum())
-    n_moderate_missed = int(reaches(g_missed, grading.moderate).sum())
-    n_false = sum(len(one.matching.false) for one in comparisons)
+    vertebrae, finds = evidence.vertebrae, evidence.finds
+    near = np.isfinite(finds.distance_mm)
+    moderate = reaches(vertebrae.true_g, grading.moderate)
     return Detection(
-        localization_mm=spread(distance),
-        localization_moderate_mm=spread(distance[reaches(closest_g, grading.moderate)]),
-        in_plane_mm=spread(in_plane),
-        keypoint_mm=spread(keypoints),
-        recall=Share(len(g_found), len(g_found) + len(g_missed)),
-        recall_moderate=Share(n_moderate, n_moderate + n_moderate_missed),
-        precision=Share(len(g_found), len(g_found) + n_false),
-        n_outside=sum(len(one.matching.outside) for one in comparisons),
-        n_ignored=sum(len(one.matching.ignored) for one in comparisons),
+        localization_mm=spread(finds.distance_mm[near]),
+        localization_moderate_mm=spread(finds.distance_mm[near & reaches(finds.closest_g, grading.moderate)]),
+        in_plane_mm=spread(vertebrae.in_plane_mm[vertebrae.found]),
+        keypoint_mm=spread(vertebrae.keypoints_mm[vertebrae.found].ravel()),
+        recall=share(vertebrae.found),
+        recall_moderate=share(vertebrae.found[moderate]),
+        precision=share(finds.right),
+        n_outside=evidence.n_outside,
+        n_ignored=evidence.n_ignored,
     )
 
 
-def _localization(one: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    """3D distance of every find that counts to the closest complete annotated centre, and the true G there."""
-    complete = np.flatnonzero(one.truth.complete)
-    if not len(complete) or not len(one.kept):
-        return np.zeros(0), np.zeros(0)
-    apart = cdist(one.found.points[one.kept].mean(1), one.truth.points[complete].mean(1))
-    return apart.min(1), one.true_g[complete[apart.argmin(1)]]
+def share(true: np.ndarray) -> Share:
+    """How many of these are true.
 
-
-def _in_plane(one: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (v, s) of matched centres and of their six keypoints in the frame of the truth, mm."""
-    true, found = one.matching.pairs.T
-    if not len(true):
-        return np.zeros(0), np.zeros(0)
-    line = truth_line(one.truth.points)
-    away = (line.straight_from_patient(one.found.points[found]) - line.straight_from_patient(one.truth.points[true]))[
-        ..., 1:
-    ]
-    return np.linalg.norm(away.mean(1), axis=-1), np.linalg.norm(away, axis=-1).ravel()
+    Examples
+    --------
+    >>> share(np.array([True, False]))
+    Share(count=1, n=2)
+    """
+    return Share(int(true.sum()), len(true))
 
 
 @dataclass(frozen=True)
@@ -203,82 +147,206 @@ def classification(
     >>> classification(np.array([0.7, 0.9]), np.array([0.73, 0.74]), 0.74, "vertebra").specificity
     Share(count=0, n=1)
     """
-    from sklearn.metrics import roc_auc_score
-
     case, called = reaches(true_g, bound), reaches(g, bound)
-    auc = float(roc_auc_score(case, -g)) if 0 < case.sum() < len(case) else None
-    sensitivity = Share(int((called & case).sum()), int(case.sum()))
-    specificity = Share(int((~called & ~case).sum()), int((~case).sum()))
-    return Classification(unit, bound, auc, sensitivity, specificity)
+    return Classification(unit, bound, auc(case, -g), share(called[case]), share(~called[~case]))
 
 
-def classifications(comparisons: Sequence[Comparison], grading: GradingSettings) -> list[Classification]:
-    """The paper's Table 2: at least mild and at least moderate, by vertebra and by patient (smallest G)."""
-    by_unit = {"vertebra": _by_vertebra(comparisons), "patient": _by_patient(comparisons)}
+def auc(case: np.ndarray, score: Float[np.ndarray, "n"]) -> float | None:
+    """Area under the ROC curve: the share of (case, control) pairs in the right order, ties half; None of one class.
+
+    The Mann-Whitney statistic, as rank sums (Hanley and McNeil, Radiology 1982;143:29-36).
+
+    Examples
+    --------
+    >>> auc(np.array([True, False, False]), np.array([0.9, 0.1, 0.9]))
+    0.75
+    """
+    from scipy.stats import rankdata
+
+    cases = int(case.sum())
+    controls = len(case) - cases
+    if not cases or not controls:
+        return None
+    return float((rankdata(score)[case].sum() - cases * (cases + 1) / 2) / (cases * controls))
+
+
+def classifications(evidence: Evidence, grading: GradingSettings) -> list[Classification]:
+    """The paper's Table 2: at least mild and at least moderate, by vertebra and by patient (smallest G).
+
+    Vertebrae that were found and measured; strict: all, the missed ones as normal.
+    """
+    vertebrae = evidence.vertebrae
+    g = np.where(vertebrae.found, vertebrae.g, MOST_NORMAL_G if evidence.strict else np.nan)
+    known = np.isfinite(g)
+    by_unit = {
+        "vertebra": (vertebrae.true_g[known], g[known]),
+        "patient": (evidence.patients.true_g, evidence.patients.g),
+    }
     bounds = (grading.mild, grading.moderate)
     return [classification(*by_unit[unit], bound, unit) for bound in bounds for unit in by_unit]
 
 
-def _by_vertebra(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
-    """True and found G of the vertebrae that were found and measured; strict: of all, the missed ones as normal."""
-    true_g, g = _joined([_paired_g(one) for one in comparisons], 2)
-    measured = np.isfinite(g)
-    return true_g[measured], g[measured]
-
-
-def _paired_g(one: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    true, found = one.matching.pairs.T
-    missed = one.matching.missed if one.strict else np.zeros(0, int)
-    return one.true_g[np.r_[true, missed]], np.r_[one.found.g[found], np.full(len(missed), MOST_NORMAL_G)]
-
-
-def _by_patient(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest true and found G of each patient; one without a measured find is left out, strict: called normal."""
-    smallest: dict[str, tuple[float, float]] = {}
-    for one in comparisons:
-        true_g = np.min(one.true_g[one.truth.complete], initial=np.inf)
-        measured = one.found.g[one.kept]
-        g = np.min(measured[np.isfinite(measured)], initial=MOST_NORMAL_G if one.strict else np.inf)
-        before = smallest.get(one.patient, (np.inf, np.inf))
-        smallest[one.patient] = min(before[0], float(true_g)), min(before[1], float(g))
-    pairs = np.array([pair for pair in smallest.values() if np.isfinite(pair).all()]).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
-
-
 @dataclass(frozen=True)
 class Error:
-    """Found minus true: bias is the mean, sd its spread, mae the mean absolute difference."""
+    """Found minus true.
+
+    Parameters
+    ----------
+    bias, sd, mae : float or None
+        Mean, standard deviation (n - 1), mean absolute difference.
+    low, high : float or None
+        Limits of agreement: bias -+ 1.96 sd.
+    n : int
+    """
 
     bias: float | None
     sd: float | None
     mae: float | None
+    low: float | None
+    high: float | None
     n: int
 
 
 def error(difference: Float[np.ndarray, "n"]) -> Error:
-    """Summary of differences (found minus true)."""
-    signed, size = spread(difference), spread(np.abs(difference))
-    return Error(signed.mean, signed.sd, size.mean, signed.n)
+    """Summary of differences (found minus true).
+
+    Examples
+    --------
+    >>> one = error(np.array([1.0, 3.0]))
+    >>> one.bias, round(one.sd, 3), one.mae, round(one.low, 3), round(one.high, 3)
+    (2.0, 1.414, 2.0, -0.772, 4.772)
+    """
+    signed = spread(difference)
+    mae = float(np.abs(difference).mean()) if len(difference) else None
+    if signed.mean is None or signed.sd is None:
+        return Error(signed.mean, signed.sd, mae, None, None, signed.n)
+    return Error(signed.mean, signed.sd, mae, signed.mean - Z_95 * signed.sd, signed.mean + Z_95 * signed.sd, signed.n)
 
 
-def errors(comparisons: Sequence[Comparison]) -> dict[str, Error]:
+@dataclass(frozen=True)
+class Measurement:
+    """How well the vertebrae of one group were found and measured.
+
+    Parameters
+    ----------
+    recall : Share
+    centre_mm, in_plane_mm : Spread
+        Distance of matched centres in 3D and in the sagittal plane of the truth.
+    ha_mm, hm_mm, hp_mm, heights_mm, g : Error
+        ``heights_mm``: all three together.
+    g_most_over : float or None
+        The largest amount by which G was read too high.
+    """
+
+    recall: Share
+    centre_mm: Spread
+    in_plane_mm: Spread
+    ha_mm: Error
+    hm_mm: Error
+    hp_mm: Error
+    heights_mm: Error
+    g: Error
+    g_most_over: float | None
+
+
+def measurement(vertebrae: Vertebrae) -> Measurement:
+    """Errors over the vertebrae that were found and measured."""
+    difference = vertebrae.difference[np.isfinite(vertebrae.g)]
+    ha, hm, hp, g = difference.T
+    return Measurement(
+        recall=share(vertebrae.found),
+        centre_mm=spread(vertebrae.centre_mm[vertebrae.found]),
+        in_plane_mm=spread(vertebrae.in_plane_mm[vertebrae.found]),
+        ha_mm=error(ha),
+        hm_mm=error(hm),
+        hp_mm=error(hp),
+        heights_mm=error(difference[:, :3].ravel()),
+        g=error(g),
+        g_most_over=float(g.max()) if len(g) else None,
+    )
+
+
+def errors(evidence: Evidence) -> dict[str, Error]:
     """Errors of ha, hm, hp (mm), of all heights together, and of G, over found and measured vertebrae."""
-    heights, g = _joined([_differences(one) for one in comparisons], 2)
-    heights = heights.reshape(-1, 3)
-    by_height = {name: error(heights[:, i]) for i, name in enumerate(HEIGHTS)}
-    return {**by_height, "heights_mm": error(heights.ravel()), "g": error(g)}
+    whole = measurement(evidence.vertebrae)
+    return {name: getattr(whole, name) for name in (*HEIGHTS, "heights_mm", "g")}
 
 
-def _differences(one: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    true, found = one.matching.pairs.T
-    measured = np.isfinite(one.found.g[found])
-    true, found = true[measured], found[measured]
-    return (one.found.heights[found] - one.true_heights[true]).ravel(), one.found.g[found] - one.true_g[true]
+def groups(vertebrae: Vertebrae, grading: GradingSettings) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Groups that results are reported by: (kind, name, mask), empty ones left out.
+
+    Kinds: deformity (G at most mild's and moderate's bound), grade, level, slice spacing.
+    """
+    g, spacing, (sharp, thick) = vertebrae.true_g, vertebrae.spacing_mm, SPACINGS_MM
+    bounds = {"mild": grading.mild, "moderate": grading.moderate, "severe": grading.severe}
+    grade = sum(reaches(g, bound).astype(int) for bound in bounds.values())
+    masks = [
+        *(("deformity", f"G <= {bounds[name]:.2f}", reaches(g, bounds[name])) for name in ("mild", "moderate")),
+        *(("grade", name, grade == i) for i, name in enumerate(GRADES)),
+        *(("level", name, vertebrae.level == name) for name in LEVELS),
+        ("spacing", f"slices <= {sharp:g} mm", spacing <= sharp),
+        ("spacing", f"slices <= {thick:g} mm", (spacing > sharp) & (spacing <= thick)),
+        ("spacing", f"slices > {thick:g} mm", spacing > thick),
+    ]
+    return ((kind, name, mask) for kind, name, mask in masks if mask.any())
 
 
-def _joined(parts: Sequence[tuple[np.ndarray, ...]], n: int) -> tuple[np.ndarray, ...]:
-    return tuple(_concatenate([part[i] for part in parts]) for i in range(n))
+def by_group(vertebrae: Vertebrae, grading: GradingSettings) -> dict[str, dict[str, Measurement]]:
+    """Measurement of all vertebrae and of every group that is not empty, by kind and name."""
+    found: dict[str, dict[str, Measurement]] = {"all": {"all": measurement(vertebrae)}}
+    for kind, name, mask in groups(vertebrae, grading):
+        found.setdefault(kind, {})[name] = measurement(rows(vertebrae, mask))
+    return found
 
 
-def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0)
+def coverage(vertebrae: Vertebrae) -> dict[str, Share]:
+    """Share of found values within 1.96 of their standard errors of the truth; of those that have one."""
+    inside = np.abs(vertebrae.difference) <= Z_95 * vertebrae.standard_errors
+    known = np.isfinite(vertebrae.standard_errors) & np.isfinite(vertebrae.difference)
+    return {name: share(inside[known[:, i], i]) for i, name in enumerate((*HEIGHTS, "g"))}
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the levels of found vertebrae were named, where the truth names them.
+
+    Parameters
+    ----------
+    named : Share
+        Found vertebrae that were given a name at all; the rest are NULL.
+    right : Share
+        Right names of those given.
+    right_but_shifts : Share
+        The same, where all names of a patient wrong in the same direction (the whole spine shifted) are one error.
+    patients_right : Share
+        Patients whose names are all right, of those with a name.
+    shifted : Share
+        Patients whose whole spine is shifted.
+    """
+
+    named: Share
+    right: Share
+    right_but_shifts: Share
+    patients_right: Share
+    shifted: Share
+
+
+def naming(vertebrae: Vertebrae) -> Naming:
+    """Compare names; a whole-spine shift is told from single errors by patient."""
+    nameable = vertebrae.found & (vertebrae.level != UNNAMED)
+    given = nameable & (vertebrae.found_level != UNNAMED)
+    place = {name: i for i, name in enumerate(LEVELS)}
+    true, said = (
+        np.array([place.get(name, -1) for name in column[given]]) for column in (vertebrae.level, vertebrae.found_level)
+    )
+    off, patient = np.sign(said - true), vertebrae.patient[given]
+    by_patient = [off[patient == number] for number in np.unique(patient)]
+    shifted = [bool((own > 0).all() or (own < 0).all()) for own in by_patient]
+    wrong = sum(1 if shift else int((own != 0).sum()) for own, shift in zip(by_patient, shifted, strict=True))
+    return Naming(
+        named=Share(int(given.sum()), int(nameable.sum())),
+        right=share(off == 0),
+        right_but_shifts=Share(len(off) - wrong, len(off)),
+        patients_right=Share(sum(not own.any() for own in by_patient), len(by_patient)),
+        shifted=Share(sum(shifted), len(shifted)),
+    )
