@@ -112,7 +112,11 @@ def random_patient(rng: np.random.Generator, options: PatientOptions | None = No
     """
     options = options or PatientOptions()
     person = random_person(rng, options)
-    column = random_column(rng, person, options)
+    return round_column(rng, person, random_column(rng, person, options), options)
+
+
+def round_column(rng: np.random.Generator, person: Person, column: Column, options: PatientOptions) -> Phantom:
+    """The patient round a spine: trunk, organs, limbs and the other bones."""
     torso = random_torso(rng, person, column)
     organs = random_organs(rng, person, column, torso)
     limbs, neck = random_limbs(rng, person, column, torso)

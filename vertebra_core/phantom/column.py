@@ -3,6 +3,7 @@
 The curve of the spine is not drawn beforehand: as in a patient, it follows from the wedges of bodies and discs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +24,7 @@ from vertebra_core.phantom.levels import (
 )
 from vertebra_core.phantom.patient import PatientOptions, Person
 from vertebra_core.phantom.vertebra import Disc, Marrow, Pose, Vertebra
+from vertebra_core.phantom.warp import Warp
 
 T8_TILT_DEGREES = (1.0, 5.0)
 """Mean and SD of the tilt of the upper plate of T8, supine (readers' keypoints)."""
@@ -107,7 +109,8 @@ def _plate_rotation(body: Body, cranial: bool) -> np.ndarray:
     return rotation_sagittal(sign * sagittal) @ rotation_coronal(sign * np.arctan(body.tilt / 2))
 
 
-def _bodies(rng, levels: tuple[str, ...], person: Person) -> list[Body]:
+def random_bodies(rng, levels: tuple[str, ...], person: Person) -> list[Body]:
+    """Undeformed bodies of a person, mm."""
     heights = random_heights(rng, levels, person.size)
     common = np.exp(rng.normal(0, LENGTH_SD[0] * 0.8)) * person.size
     bodies = []
@@ -149,7 +152,7 @@ def _break(rng, bodies: list[Body], levels, options: PatientOptions) -> list[tup
     return done
 
 
-def _wear(rng, bodies: list[Body], person: Person) -> list[Body]:
+def wear(rng, bodies: list[Body], person: Person) -> list[Body]:
     """Osteophytes and Schmorl nodes."""
     worn = np.clip((person.age_years - 40) / 50, 0, 1) * rng.random()
     out = []
@@ -174,7 +177,7 @@ def _node(rng, body: Body) -> Node:
     return Node(bool(rng.random() < 0.5), at[0], at[1], max(radius, 2.0), float(rng.uniform(1.5, 0.16 * body.hp + 1.0)))
 
 
-def _bends(rng, n: int, levels, person: Person, options: PatientOptions) -> np.ndarray:
+def random_bends(rng, n: int, levels, person: Person, options: PatientOptions) -> np.ndarray:
     """Sagittal, coronal and axial turn [n, 3] (radians) from each of n vertebrae to the next."""
     bends = np.zeros((n, 3))
     bends[:, 0] = rng.normal(0, DISC_BEND_SD_DEGREES, n)
@@ -196,7 +199,7 @@ def _bends(rng, n: int, levels, person: Person, options: PatientOptions) -> np.n
     return np.deg2rad(bends)
 
 
-def _stack(bodies: list[Body], gaps, bends) -> list[Pose]:
+def stack(bodies: list[Body], gaps, bends) -> list[Pose]:
     """Poses of bodies from the top down; the first lies in the origin, upright."""
     poses = [Pose(np.eye(3), np.zeros(3))]
     for k, (upper, lower) in enumerate(pairwise(bodies)):
@@ -214,7 +217,7 @@ def _stack(bodies: list[Body], gaps, bends) -> list[Pose]:
     return poses
 
 
-def _gaps(rng, levels, bodies: list[Body], sagittal, person: Person) -> np.ndarray:
+def random_gaps(rng, levels, bodies: list[Body], sagittal, person: Person) -> np.ndarray:
     """Front and back gap [n, 2] mm of the disc below each vertebra; narrow discs are common in the old."""
     gaps = []
     worn = np.clip((person.age_years - 40) / 50, 0, 1)
@@ -234,26 +237,26 @@ def random_column(rng: np.random.Generator, person: Person, options: PatientOpti
     if rng.random() < options.variant_probability:
         counts = [(11, 5), (13, 5), (12, 4), (12, 6)][int(rng.integers(4))]
     levels = level_names(*counts)
-    bodies = _bodies(rng, levels, person)
+    bodies = random_bodies(rng, levels, person)
     fractures = _break(rng, bodies, levels, options)
-    bodies = _wear(rng, bodies, person)
-    every, names = _with_ends(rng, bodies, levels, person)
+    bodies = wear(rng, bodies, person)
+    every, names = with_ends(rng, bodies, levels, person)
     n = len(levels) + 1
-    bends = _bends(rng, n, ("C2", *levels), person, options)
-    gaps = _gaps(rng, ("C3", *levels), every[:n], bends[:, 0], person)
+    bends = random_bends(rng, n, ("C2", *levels), person, options)
+    gaps = random_gaps(rng, ("C3", *levels), every[:n], bends[:, 0], person)
     sacral = np.zeros((len(every) - 1 - n, 3))
     sacral_gaps = np.tile([0.6, 0.6], (len(sacral), 1))
     bends[:, 0] = 0
     every = _tilted(every, bends[:, 1], n)
     bends[:, 1] *= 1 - BODY_SHARE_OF_SCOLIOSIS
-    poses = _upright(rng, _stack(every, np.vstack([gaps, sacral_gaps]), np.vstack([bends, sacral])), names)
-    vertebrae = _furnish(rng, names, every, poses, person, dict(fractures))
-    discs = _discs(rng, every[: n + 1], poses[: n + 1], person)
+    poses = _upright(rng, stack(every, np.vstack([gaps, sacral_gaps]), np.vstack([bends, sacral])), names)
+    vertebrae = furnish(rng, names, every, poses, person, dict(fractures))
+    discs = make_discs(rng, vertebrae[: n + 1], person)
     k = len(levels)
     return Column(vertebrae[0], tuple(vertebrae[1 : k + 1]), tuple(vertebrae[k + 1 :]), discs, tuple(fractures))
 
 
-def _with_ends(rng, bodies, levels, person: Person) -> tuple[list[Body], list[str]]:
+def with_ends(rng, bodies, levels, person: Person) -> tuple[list[Body], list[str]]:
     """Add C2 above and the sacrum below."""
     s = person.size
     axis = Body(*(c * s for c in AXIS_SIZE), cranial_share=0.5, width=1.2, rim=0.8, waist=0.1)
@@ -282,8 +285,24 @@ def _upright(rng, poses: list[Pose], names: list[str]) -> list[Pose]:
     return [Pose(turn @ p.rotation, turn @ (p.centre - middle.centre)) for p in poses]
 
 
-def _furnish(rng, names, bodies, poses, person: Person, fractures: dict[str, str]) -> list[Vertebra]:
-    """Give bodies their arch and their bone."""
+def furnish(
+    rng: np.random.Generator,
+    names: Sequence[str],
+    bodies: Sequence[Body],
+    poses: Sequence[Pose],
+    person: Person,
+    fractures: dict[str, str],
+    warps: dict[str, Warp] | None = None,
+) -> list[Vertebra]:
+    """Give bodies their arch and their bone.
+
+    Parameters
+    ----------
+    fractures : dict of str to str
+        Shape of the deformity by level, where there is one.
+    warps : dict of str to Warp or None
+        Bends by level, where there are any.
+    """
     fine: RandomField = random_field(rng, 0.6, 1.5)
     coarse = random_field(rng, 1.6, 2.2)
     rough = float(rng.uniform(25, 60))
@@ -300,20 +319,22 @@ def _furnish(rng, names, bodies, poses, person: Person, fractures: dict[str, str
         arch = None
         if name[0] != "S":
             arch = make_arch(name, level_size("C3" if name == "C2" else name), body, person.size, rng)
-        out.append(Vertebra(name, body, arch, pose, marrow, shell, arch_bone, fine, coarse))
+        warp = (warps or {}).get(name)
+        out.append(Vertebra(name, body, arch, pose, marrow, shell, arch_bone, fine, coarse, warp))
     return out
 
 
-def _discs(rng, bodies, poses, person: Person) -> tuple[Disc, ...]:
+def make_discs(rng: np.random.Generator, vertebrae: Sequence[Vertebra], person: Person) -> tuple[Disc, ...]:
+    """The discs between neighbouring vertebrae."""
     worn = np.clip((person.age_years - 45) / 45, 0, 1)
     discs = []
-    for upper, lower, above, below in zip(bodies[:-1], bodies[1:], poses[:-1], poses[1:], strict=True):
-        bottom = above.patient_from_own(upper.keypoints()[[1, 5]]).mean(0)
-        top = below.patient_from_own(lower.keypoints()[[0, 4]]).mean(0)
-        half = np.linalg.norm(top - bottom) / 2 + 3.0 + max(upper.concavity[1], lower.concavity[0])
+    for above, below in pairwise(vertebrae):
+        upper, lower = above.body, below.body
+        bottom, top = above.keypoints[[1, 5]].mean(0), below.keypoints[[0, 4]].mean(0)
+        half = float(np.linalg.norm(top - bottom)) / 2 + 3.0 + max(upper.concavity[1], lower.concavity[0])
         half_depth = (upper.half_depth + lower.half_depth) / 2 + 0.6
         gas = float(rng.uniform(-500, -100)) if rng.random() < 0.15 * worn else 0.0
-        pose = Pose(_mean_rotation(above.rotation, below.rotation), (top + bottom) / 2)
+        pose = Pose(_mean_rotation(above.pose.rotation, below.pose.rotation), (top + bottom) / 2)
         discs.append(Disc(pose, half_depth * upper.width, half_depth, half, float(rng.uniform(55, 95)), gas))
     return tuple(discs)
 

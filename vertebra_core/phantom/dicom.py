@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -36,6 +38,7 @@ TRANSFER_SYNTAXES: dict[str, UID] = {
 """Names of the lossless transfer syntaxes that can be written."""
 UNCOMPRESSED = ("explicit", "implicit", "deflated")
 MANUFACTURER = "Synthetic"
+SERIES_UID_TAG = 0x0020000E
 UNSIGNED_INTERCEPT = -1024
 """Rescale intercept of twelve-bit unsigned pixels, as most scanners write them."""
 
@@ -157,7 +160,9 @@ def _identity(patient_id: str, study_uid: str, series_uid: str, age: float | Non
     d.PatientBirthDate = ""
     if age is not None:
         d.PatientAge = f"{int(age):03d}Y"
-    d.StudyInstanceUID, d.SeriesInstanceUID = study_uid, series_uid
+    d.StudyInstanceUID = study_uid
+    # The public readers' files name series by UIDs with a dot at the end, which is no legal UID: it is kept as it is.
+    d.add(DataElement(SERIES_UID_TAG, "UI", series_uid, validation_mode=config.IGNORE))
     d.FrameOfReferenceUID = generate_uid(entropy_srcs=[series_uid, "frame"])
     text = day.strftime("%Y%m%d")
     d.StudyDate = d.SeriesDate = d.AcquisitionDate = d.ContentDate = text

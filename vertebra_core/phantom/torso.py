@@ -60,6 +60,8 @@ class Torso:
     tissue : Tissue
     fat_mm : Profile
         Thickness of the fat under the skin.
+    middle_x : float
+        The patient's middle.
     table_y : float
         Top of the table, or NaN for none.
     fine, coarse, vessels : RandomField
@@ -87,6 +89,7 @@ class Torso:
     top_z: float
     tissue: Tissue
     fat_mm: Profile
+    middle_x: float
     table_y: float
     fine: RandomField
     coarse: RandomField
@@ -119,6 +122,7 @@ class Torso:
         """HU of the air round the patient and of the table."""
         hu = np.full(len(x), AIR_HU, np.float32)
         if np.isfinite(self.table_y):
+            x = x - np.float32(self.middle_x)
             bend = np.float32(25.0) * (x / np.float32(230.0)) ** 2
             under = y - np.float32(self.table_y) + bend
             shell = cover(1.5 - np.abs(under - np.float32(14)), max(blur_mm, 0.3)) * (np.abs(x) < 225)
@@ -191,13 +195,8 @@ class Torso:
         behind = self.spine_y(z) - deep
         half = np.maximum((behind - breast) / 2 + 8, 8)
         across = np.float32(27) + np.float32(3) * coarse
-        core = (
-            np.sqrt(
-                ((x - self.spine_x(z) * np.float32(0.6) - 2) / across) ** 2 + ((y - (behind + breast) / 2) / half) ** 2
-            )
-            * 22
-            - 22
-        )
+        middle = self.spine_x(z) * np.float32(0.6) + np.float32(0.4 * self.middle_x + 2)
+        core = np.sqrt(((x - middle) / across) ** 2 + ((y - (behind + breast) / 2) / half) ** 2) * 22 - 22
         septum = np.where(dy < 0, np.abs(x - self.outer_x(z) - 4) - 3, 99)
         return np.minimum(np.minimum(spine, core), septum)
 
@@ -208,7 +207,7 @@ class Torso:
             * (1 - np.minimum(centre, 1)) ** 3
             * np.clip(np.float32(0.55) + cosine, np.float32(0.15), 1)
         )
-        right = np.where(x < 0, np.float32(8.0), np.float32(-4.0))
+        right = np.where(x < np.float32(self.middle_x), np.float32(8.0), np.float32(-4.0))
         return np.float32(self.dome_z) + right - low
 
     def paint_ribs(self, hu, x, y, z, in_cage, cosine, blur_mm: float) -> None:
@@ -276,6 +275,11 @@ def _marks(column: Column, size: float) -> np.ndarray:
     return np.array([z["C2"] + 40 * size, *inner, z["S5"] - 60, z["S5"] - 130])
 
 
+def _middle_x(column: Column) -> float:
+    """The patient's middle: where T8 lies."""
+    return next(float(v.pose.centre[0]) for v in column.vertebrae if v.level == "T8")
+
+
 def _outline(rng: np.random.Generator, person: Person, column: Column) -> _Outline:
     """The skin: it lies on the table, so its back is smoother than the spine's line."""
     s, fat = person.size, person.fat
@@ -292,7 +296,8 @@ def _outline(rng: np.random.Generator, person: Person, column: Column) -> _Outli
     depths, skin = profile(marks, depth * s)(grid), back(grid)
     spine_x = profile(z, [v.pose.centre[0] for v in column.all])
     # The trunk follows a bent spine only partly.
-    shift = gaussian_filter1d(spine_x(grid) * 0.35, 30, mode="nearest")
+    middle = _middle_x(column)
+    shift = middle + gaussian_filter1d((spine_x(grid) - middle) * 0.35, 30, mode="nearest")
     return _Outline(
         grid, skin - depths, marks, skin, profile(grid, shift), profile(grid, skin - depths / 2),
         profile(marks, half_width * s), profile(grid, depths / 2),
@@ -351,7 +356,7 @@ def random_torso(rng: np.random.Generator, person: Person, column: Column) -> To
         rib_shell_hu=float(rng.uniform(700, 1100)), rib_core_hu=float(rng.uniform(80, 260)),
         dome_z=float(z["T9"] + rng.normal(0, 12)), apex_z=float(z["T1"] + 8 * s),
         floor_z=float(outline.marks[-1]), top_z=float(outline.marks[0]),
-        tissue=_tissue(rng, person), fat_mm=outline.fat_mm,
+        tissue=_tissue(rng, person), fat_mm=outline.fat_mm, middle_x=_middle_x(column),
         table_y=float(outline.skin_back.max() + rng.uniform(2, 8)) if has_table else float("nan"),
         fine=random_field(rng, 1.0, 1.0), coarse=random_field(rng, 2.0, 3.5), vessels=random_field(rng, 1.1, 1.4),
     )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 from vertebra_core.phantom.arch import Arch
 from vertebra_core.phantom.body import Body
 from vertebra_core.phantom.fields import BOX_MARGIN_MM, EDGE_WIDTH, Bone, RandomField, cover
+from vertebra_core.phantom.warp import Warp
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class Vertebra:
         Cortex of the body (thin); its core is ``marrow``.
     arch_bone : Bone
     fine, coarse : RandomField
+    warp : Warp or None
+        Bends the frame so that the keypoints are measured ones.
     """
 
     level: str
@@ -103,11 +106,13 @@ class Vertebra:
     arch_bone: Bone
     fine: RandomField
     coarse: RandomField
+    warp: Warp | None = None
 
     @property
     def keypoints(self) -> np.ndarray:
         """The six keypoints [6, 3], LPS mm."""
-        return self.pose.patient_from_own(self.body.keypoints())
+        own = self.body.keypoints() if self.warp is None else self.warp.points
+        return self.pose.patient_from_own(own)
 
     @cached_property
     def own_box(self) -> np.ndarray:
@@ -119,7 +124,7 @@ class Vertebra:
         if self.arch is not None:
             arch = self.arch.reach
             box = np.stack([np.minimum(box[0], arch[0]), np.maximum(box[1], arch[1])])
-        return box
+        return box if self.warp is None else box + self.warp.largest_mm * np.array([[-1.0], [1.0]])
 
     @property
     def box(self) -> np.ndarray:
@@ -129,6 +134,8 @@ class Vertebra:
     def paint(self, hu, x, y, z, blur_mm: float):
         """New HU of points inside the box."""
         u, v, t = self.pose.own_from_patient(x, y, z)
+        if self.warp is not None:
+            u, v, t = self.warp.drawn_from_own(u, v, t)
         body, arch = self._depths(u, v, t, EDGE_WIDTH * blur_mm)
         touched = np.flatnonzero(np.maximum(body, arch) > -EDGE_WIDTH * blur_mm - 1e-3)
         if not len(touched):
