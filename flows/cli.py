@@ -35,6 +35,7 @@ VERBS = {
     "prevalence": "Prevalence of vertebral fractures with confidence intervals.",
     "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
     "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",
+    "readers": "Agreement among readers who marked the same CTs, from their keypoints alone.",
     "phantom": "Write synthetic patients with exact truth as a DICOM archive.",
     "doctor": "Check decoders, networks, devices and storage, and print the settings in force.",
 }
