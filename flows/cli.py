@@ -58,6 +58,7 @@ def build_app(called: str | None = None) -> App:
     train = App(name="train", help="Train the networks; goes on from its last checkpoint.")
     train.command("flows.commands.train:curve", name="curve")
     train.command("flows.commands.train:keypoints", name="keypoints")
+    train.command("flows.commands.train:levels", name="levels")
     app.command(train)
     return app
 

@@ -89,6 +89,21 @@ class KeypointSettings:
 
 
 @dataclass(frozen=True)
+class LevelSettings:
+    """Names of the vertebrae: how far the network's looks are trusted and when a name is given (docs/levels.md)."""
+
+    trust: float = 0.35
+    """Exponent of the looks' probabilities, fitted on left-out patients: neighbouring finds see much of the same image,
+    so their evidence may not be multiplied in full."""
+    doubt: float = 0.05
+    """Chance that the looks of a find say nothing, fitted likewise."""
+    min_confidence: float = 0.7
+    """Below this probability a vertebra gets no name: NULL rather than a guess."""
+    foreign: float = 0.95
+    """A find that is the axis or the sacrum with at least this probability is dropped: the tables hold C3 to L6."""
+
+
+@dataclass(frozen=True)
 class GradingSettings:
     """Genant grades: applied when rows are written or read, never during inference."""
 
@@ -108,6 +123,7 @@ class Settings:
     curve: CurveSettings = field(default_factory=CurveSettings)
     straighten: StraightenSettings = field(default_factory=StraightenSettings)
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
+    levels: LevelSettings = field(default_factory=LevelSettings)
     grading: GradingSettings = field(default_factory=GradingSettings)
 
     def digest(self) -> str:

@@ -43,7 +43,9 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "words", [*([verb] for verb in VERBS), ["train", "curve"], ["train", "keypoints"]], ids="-".join
+    "words",
+    [*([verb] for verb in VERBS), ["train", "curve"], ["train", "keypoints"], ["train", "levels"]],
+    ids="-".join,
 )
 def test_every_verb_explains_itself_with_an_example(words, capsys):
     assert main([*words, "--help"]) == DONE

@@ -1,0 +1,141 @@
+"""Names, variants and the chain that counts, on cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from vertebra_core.levels.chain import MISSED, STEP_SD, WILD_SD, ChainSettings, name_chain, step_weights
+from vertebra_core.levels.find import neighbour_ratio, read_chain
+from vertebra_core.levels.names import LOOKS, MEASURED, NAMES, VARIANTS, Variant, looks_of
+from vertebra_core.settings import LevelSettings
+from vertebra_core.tables.columns import LEVELS
+
+PLAIN = ChainSettings(trust=1.0, doubt=0.02)
+
+
+def seen(*names: str, sure: float = 0.9) -> np.ndarray:
+    """Looks of finds that look like these levels, the rest shared by all others."""
+    looks = np.full((len(names), len(LOOKS)), (1 - sure) / (len(LOOKS) - 1))
+    looks[np.arange(len(names)), [LOOKS.index(n) for n in names]] = sure
+    return looks
+
+
+def thoracic(first: int, last: int) -> list[str]:
+    return [f"T{i}" for i in range(first, last + 1)]
+
+
+def test_the_variants_are_all_of_mankind_and_most_have_twelve_and_five():
+    assert sum(v.prior for v in VARIANTS) == pytest.approx(1.0)
+    assert (VARIANTS[0].thoracic, VARIANTS[0].lumbar) == (12, 5)
+    assert VARIANTS[0].names == LOOKS
+
+
+def test_every_name_that_is_measured_has_its_place_in_the_tables():
+    assert set(MEASURED) <= set(LEVELS)
+    assert list(MEASURED) == [name for name in LEVELS if name in MEASURED]
+    assert MEASURED[0] == "C3"
+    assert MEASURED[-1] == "L6"
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "look"),
+    [
+        (Variant(12, 6, 0.1), "L6", {"L5": 1.0}),
+        (Variant(12, 6, 0.1), "L1", {"L1": 1.0}),
+        (Variant(12, 4, 0.1), "L4", {"L5": 1.0}),
+        (Variant(11, 5, 0.1), "T11", {"T12": 1.0}),
+        (Variant(11, 5, 0.1), "T5", {"T5": 1.0}),
+        (Variant(13, 5, 0.1), "T13", {"T12": 1.0}),
+        (Variant(13, 5, 0.1), "T7", {"T6": 0.5, "T7": 0.5}),
+        (Variant(11, 6, 0.1), "C7", {"C7": 1.0}),
+    ],
+)
+def test_looks_of_variants(variant, name, look):
+    row = looks_of(variant)[variant.names.index(name)]
+    assert {LOOKS[i]: pytest.approx(row[i]) for i in np.flatnonzero(row)} == look
+    np.testing.assert_allclose(looks_of(variant).sum(1), 1.0)
+
+
+def test_clear_looks_are_named_as_they_look():
+    names = ["C6", "C7", *thoracic(1, 12), "L1"]
+    chain = name_chain(seen(*names), np.ones(len(names) - 1), PLAIN)
+    assert list(chain.path) == names
+    assert chain.variants[0] > 0.9
+
+
+def test_one_look_that_errs_is_outvoted():
+    looks = seen("T8", "T9", "T10", "T12", "T12", "L1")
+    assert name_chain(looks, np.ones(5), PLAIN).path == ("T8", "T9", "T10", "T11", "T12", "L1")
+
+
+def test_a_gap_is_counted_across():
+    looks = np.full((4, len(LOOKS)), 1 / len(LOOKS))
+    looks[:2] = seen("T3", "T4")
+    chain = name_chain(looks, np.array([1.0, 2.0, 1.0]), PLAIN)
+    assert chain.path == ("T3", "T4", "T6", "T7")
+
+
+def test_a_step_weighs_as_written():
+    weights = step_weights(np.array([1.0, 2.0]))
+    assert weights[0, 0] == 0.0
+    assert weights[1, 1] == pytest.approx(np.log(MISSED))
+    assert weights[0, 1] == pytest.approx(np.log(MISSED) - 0.5 * WILD_SD**2)  # log 2 is 4.6 SD
+    assert step_weights(np.array([1.1]))[0, 0] == pytest.approx(-0.5 * (np.log(1.1) / STEP_SD) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("looks", "names"),
+    [
+        # Thirteen ribbed vertebrae between a seen neck and a seen loin.
+        (
+            ["C6", "C7", *thoracic(1, 6), "T6", *thoracic(7, 12), "L1", "L2"],
+            ["C6", "C7", *thoracic(1, 13), "L1", "L2"],
+        ),
+        # Six free vertebrae between the last rib and the sacrum.
+        (
+            ["T11", "T12", "L1", "L2", "L3", "L3", "L4", "L5", "S1"],
+            ["T11", "T12", *(f"L{i}" for i in range(1, 7)), "S1"],
+        ),
+        # Four.
+        (["T11", "T12", "L1", "L2", "L4", "L5", "S1"], ["T11", "T12", *(f"L{i}" for i in range(1, 5)), "S1"]),
+        # Eleven ribs.
+        (["C7", *thoracic(1, 6), *thoracic(8, 12), "L1", "L2"], ["C7", *thoracic(1, 11), "L1", "L2"]),
+    ],
+    ids=["T13", "L6", "no L5", "no T12"],
+)
+def test_variants_are_counted(looks, names):
+    chain = name_chain(seen(*looks), np.ones(len(looks) - 1), PLAIN)
+    assert list(chain.path) == names
+
+
+def test_nothing_seen_is_nothing_named():
+    looks = np.full((5, len(LOOKS)), 1 / len(LOOKS))
+    named = read_chain(name_chain(looks, np.ones(4), PLAIN), LevelSettings())
+    assert named.levels == (None,) * 5
+    assert np.isnan(named.confidence).all()
+    assert not named.foreign.any()
+
+
+def test_axis_and_sacrum_are_foreign_and_have_no_level():
+    names = ["C2", "C3", "C4", "C5", "C6", "C7"]
+    named = read_chain(name_chain(seen(*names, sure=0.99), np.ones(5), PLAIN), LevelSettings())
+    assert named.levels == (None, *names[1:])
+    assert named.foreign.tolist() == [True, *[False] * 5]
+    names = ["L3", "L4", "L5", "S1"]
+    named = read_chain(name_chain(seen(*names, sure=0.99), np.ones(3), PLAIN), LevelSettings())
+    assert named.foreign.tolist() == [False, False, False, True]
+    assert named.levels[:3] == ("L3", "L4", "L5")
+
+
+def test_a_name_is_given_with_its_probability():
+    chain = name_chain(seen("T8", "T9", "T10", sure=0.6), np.ones(2), PLAIN)
+    named = read_chain(chain, LevelSettings(min_confidence=0.0))
+    for k, level in enumerate(named.levels):
+        assert named.confidence[k] == chain.probability[k, NAMES.index(level)]
+    strict = read_chain(chain, LevelSettings(min_confidence=1.0))
+    assert strict.levels == (None, None, None)
+
+
+def test_the_distance_of_neighbours_is_one_in_units_of_their_size():
+    upper = np.array([[0, 0, 20], [0, 0, 0], [0, 15, 20], [0, 15, 0], [0, 30, 20], [0, 30, 0]], float)
+    points = np.stack([upper, upper - [0, 0, 22.0], upper - [0, 0, 66.0]])
+    np.testing.assert_allclose(neighbour_ratio(points), [1.0, 2.0])

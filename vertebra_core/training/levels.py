@@ -1,0 +1,153 @@
+"""Training of the network of levels from annotated CT and phantoms: `vertebra train levels`."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vertebra_core.levels.network import LevelNetwork
+from vertebra_core.phantom.anatomy import random_patient
+from vertebra_core.phantom.patient import PatientOptions
+from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from vertebra_core.training.detector import learning_curve
+from vertebra_core.training.level_samples import LevelSample, LevelSamples
+from vertebra_core.training.level_stacks import LevelStack, load_stack, phantom_stack, save_stack, scan_stack
+from vertebra_core.training.real import annotated_volumes
+from vertebra_core.training.spines import PHANTOM
+
+VARIANT_SHARE = 0.3
+"""Share of phantoms with one vertebra more or less: more than among people, or the network would hardly meet one."""
+
+
+def train(
+    images: Path | None,
+    annotations: Path | None,
+    work: Path,
+    weights: Path,
+    *,
+    leave_out: Sequence[str] = (),
+    phantoms: int = 150,
+    steps: int = 900,
+    seed: int = 0,
+    device: str = "cpu",
+    loaders: int = 0,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train the network of levels and write its weights.
+
+    A run that was stopped goes on from the checkpoint in `work`.
+
+    Parameters
+    ----------
+    images, annotations : Path or None
+        Annotated CT (`vertebra_core.training.real`). None: phantoms only.
+    work : Path
+        Straightened blocks and checkpoints.
+    weights : Path
+        Where ``levels.safetensors`` is written.
+    leave_out : sequence of str
+        Names of truth files that are not trained on, for evaluation on unseen patients.
+    """
+    stacks = [*scan_stacks(images, annotations, work, leave_out, say), *phantom_stacks(phantoms, seed, work, say)]
+    say(f"{len(stacks)} spines, {sum(len(s.along_mm) for s in stacks)} vertebrae")
+    run = f"levels-{hashlib.sha256(repr(([s.name for s in stacks], seed)).encode()).hexdigest()[:8]}.pt"
+    network = train_levels(stacks, work / run, steps=steps, seed=seed, device=device, loaders=loaders, say=say)
+    save_weights(weights / "levels.safetensors", network)
+
+
+def scan_stacks(
+    images: Path | None, annotations: Path | None, work: Path, leave_out: Sequence[str], say: Callable[[str], None]
+) -> list[LevelStack]:
+    """Blocks of all annotated images, kept in `work` for the next run."""
+    if images is None or annotations is None:
+        return []
+    cache = work / "level_blocks"
+    names = {f.stem for f in Path(annotations).glob("*.json")}
+    if not names or any(not (cache / f"{name}.npz").exists() for name in names):
+        for name, volume, truth in annotated_volumes(images, annotations):
+            say(f"straightening {name}")
+            save_stack(cache / f"{name}.npz", scan_stack(name, volume, truth))
+    return [load_stack(cache / f"{name}.npz") for name in sorted(names - set(leave_out))]
+
+
+def phantom_stacks(count: int, seed: int, work: Path, say: Callable[[str], None]) -> Iterator[LevelStack]:
+    """Blocks of phantoms; patient `i` of a seed is always the same."""
+    for i in range(count):
+        path = work / "level_phantoms" / f"{seed}-{i}.npz"
+        if not path.exists():
+            rng = np.random.default_rng([seed, 3000, i])
+            patient = random_patient(rng, PatientOptions(variant_probability=VARIANT_SHARE))
+            save_stack(path, phantom_stack(f"{PHANTOM}{i}", patient, rng))
+            if i % 25 == 24:
+                say(f"phantom {i + 1} of {count}")
+        yield load_stack(path)
+
+
+def level_loss(logits: Tensor, rows: Tensor, looks: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the rows [b, r] that belong to a vertebra, and the share of them whose look is right.
+
+    Parameters
+    ----------
+    logits : tensor [b, looks, r]
+    rows : tensor [b, r]
+        -1 where a row belongs to none.
+    looks : tensor [b, r, looks]
+    """
+    belongs = rows >= 0
+    said = logits.float().movedim(1, -1)[belongs]
+    wanted = looks[belongs]
+    loss = -(wanted * said.log_softmax(-1)).sum(-1).mean()
+    return loss, (said.argmax(-1) == wanted.argmax(-1)).float().mean()
+
+
+def _together(samples: list[LevelSample]) -> tuple[Tensor, Tensor, Tensor]:
+    x, rows, looks = (torch.stack([getattr(s, name) for s in samples]) for name in ("x", "rows", "looks"))
+    return x, rows, looks
+
+
+def train_levels(
+    stacks: Sequence[LevelStack],
+    checkpoint: Path,
+    *,
+    steps: int = 900,
+    batch: int = 8,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    device: str = "cpu",
+    loaders: int = 0,
+    say: Callable[[str], None] = print,
+) -> LevelNetwork:
+    """Train the network on `batch` windows a step; goes on from `checkpoint`."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = LevelNetwork().to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=2e-2)
+    done = load_checkpoint(checkpoint, model, optimiser, rng)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_curve(i + done, steps))
+    samples = LevelSamples(stacks, seed + 1, steps * batch)
+    data = torch.utils.data.Subset(samples, range(done * batch, steps * batch))
+    # With a generator of its own the loader leaves torch's alone, which dropout draws from and the checkpoint holds.
+    own = torch.Generator()
+    loader = torch.utils.data.DataLoader(data, batch, collate_fn=_together, num_workers=loaders, generator=own)
+    model.train()
+    recent: list[tuple[float, float]] = []
+    for step, (x, rows, looks) in enumerate(loader, done + 1):
+        with torch.autocast(device, torch.bfloat16):
+            logits = model(x.to(device))
+        loss, right = level_loss(logits, rows.to(device), looks.to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        recent.append((loss.item(), right.item()))
+        if step % 50 == 0 or step == steps:
+            mean = np.mean(recent, 0)
+            say(f"levels step {step}/{steps}: loss {mean[0]:.3f}, looks right {mean[1]:.2f}")
+            recent.clear()
+        if step % 150 == 0 or step == steps:
+            save_checkpoint(checkpoint, model, optimiser, step, rng)
+    return model.eval()
