@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ class CurveTraining:
     rate: float = 1e-3
     """Adam's, with its default betas (paper 5.1); falls to a hundredth along a half cosine after ``warm_up`` steps."""
     warm_up: int = 50
+    decays: bool = True
+    """False: the rate stays as it is, as in the paper (5.1)."""
     presence_weight: float = 2.0
     """Cross-entropy of presence against the mean absolute error in mm: about equal at the end of training."""
     phantom_share: float = 0.24
@@ -109,7 +111,9 @@ def collate(pieces: Sequence[Piece], device: str) -> tuple[Tensor, Tensor, Tenso
 
 
 def rate_at(step: int, settings: CurveTraining) -> float:
-    """Learning rate: linear warm-up, then half a cosine down to a hundredth."""
+    """Learning rate: linear warm-up, then half a cosine down to a hundredth; or the same throughout."""
+    if not settings.decays:
+        return settings.rate
     if step < settings.warm_up:
         return settings.rate * (step + 1) / settings.warm_up
     share = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
@@ -128,6 +132,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     say: Callable[[str], None] = print,
+    settings: CurveTraining = CurveTraining(),
 ) -> None:
     """Train the first network and write its weights.
 
@@ -143,11 +148,13 @@ def train(
         Where ``curve.safetensors`` is written.
     leave_out : sequence of str
         Names of truth files that are not trained on, for evaluation on unseen patients.
+    settings : CurveTraining
+        All other numbers; its steps and seed are replaced by those given.
     """
     scans = real_cases(images, annotations, work, leave_out, say)
     synthetic = list(phantom_cases(phantoms, seed, work, say))
     say(f"{len(scans)} scans, {len(synthetic)} phantoms")
-    settings = CurveTraining(steps=steps, seed=seed)
+    settings = replace(settings, steps=steps, seed=seed)
     names = [case.name for case in [*scans, *synthetic]]
     run = hashlib.sha256(repr((names, settings)).encode()).hexdigest()[:8]
     network = fit(scans, synthetic, work / f"curve-{run}.pt", settings, device, lambda progress: say(str(progress)))

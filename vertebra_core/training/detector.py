@@ -120,19 +120,29 @@ def train_detector(
     steps: int = 1500,
     batch: int = 8,
     learning_rate: float = 1e-3,
+    weight_decay: float = 1e-3,
+    halve_at: Sequence[int] = (),
     seed: int = 0,
     device: str = "cpu",
     loaders: int = 1,
     say: Callable[[str], None] = print,
 ) -> KeypointDetector:
-    """Train the anchor network; goes on from `checkpoint` where it exists."""
+    """Train the anchor network; goes on from `checkpoint` where it exists.
+
+    Parameters
+    ----------
+    halve_at : sequence of int
+        Steps at which the learning rate is halved, as in the paper (5.1); none: `learning_curve`.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = KeypointDetector().to(device)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - absent from torch's stubs
-    optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
     done = load_checkpoint(checkpoint, model, optimiser, rng)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_curve(i + done, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda i: halvings(i + done, halve_at) if halve_at else learning_curve(i + done, steps)
+    )
     data = torch.utils.data.Subset(Windows(spines, shares, seed, steps * batch), range(done * batch, steps * batch))
     loader = torch.utils.data.DataLoader(data, batch, collate_fn=_collate, num_workers=loaders)
     model.train()
@@ -160,6 +170,17 @@ def learning_curve(step: int, steps: int, warm_up: int = 50) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def halvings(step: int, halve_at: Sequence[int]) -> float:
+    """One half for every bound that the step has reached.
+
+    Examples
+    --------
+    >>> [halvings(step, (1000, 1400)) for step in (0, 999, 1000, 1400)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    return 0.5 ** sum(step >= bound for bound in halve_at)
 
 
 def _mean(rows: list[tuple[float, float]], column: int) -> float:

@@ -1,9 +1,10 @@
 """Training of step 2 from annotated CT, annotated sagittal slices and phantoms: `vertebra train keypoints`."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def train(
     device: str = "cpu",
     loaders: int = 1,
     say: Callable[[str], None] = print,
+    detector_settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Train detector and refiner and write their weights.
 
@@ -52,6 +54,8 @@ def train(
         Where ``detector.safetensors`` and ``refiner.safetensors`` are written.
     leave_out : sequence of str
         Names of truth files that are not trained on, for evaluation on unseen patients.
+    detector_settings : mapping or None
+        Numbers of `train_detector` that shall differ from its own (batch, learning_rate, ...).
     """
     spines = [*real_spines(images, annotations, work, leave_out, say), *phantom_spines(phantoms, seed, work, say)]
     shares = shares_of(spines)
@@ -60,7 +64,8 @@ def train(
     common = {"seed": seed, "device": device, "loaders": loaders, "say": say}
     refiner = train_refiner(spines, shares, run / "refiner.pt", steps=refiner_steps, **common)
     save_weights(weights / "refiner.safetensors", refiner)
-    detector = train_detector(spines, shares, run / "detector.pt", steps=detector_steps, **common)
+    own = detector_settings or {}
+    detector = train_detector(spines, shares, run / "detector.pt", steps=detector_steps, **common, **own)
     save_weights(weights / "detector.safetensors", detector)
 
 
