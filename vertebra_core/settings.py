@@ -97,6 +97,10 @@ class LevelSettings:
     so their evidence may not be multiplied in full."""
     doubt: float = 0.05
     """Chance that the looks of a find say nothing, fitted likewise."""
+    patient_size_sd: tuple[float, float] = (0.07, 0.10)
+    """SD between patients of log height and log depth: 0.058 and 0.093 among 100 patients (phantom/levels.py)."""
+    vertebra_size_sd: tuple[float, float] = (0.06, 0.08)
+    """The same inside a patient: 0.037 and 0.053 among those patients, wider for what is read, fitted as `trust`."""
     min_confidence: float = 0.7
     """Below this probability a vertebra gets no name: NULL rather than a guess."""
     foreign: float = 0.95

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
-from vertebra_core.levels.chain import MISSED, STEP_SD, WILD_SD, ChainSettings, name_chain, step_weights
-from vertebra_core.levels.find import neighbour_ratio, read_chain
+from vertebra_core.levels.chain import MISSED, STEP_SD, WILD_SD, Chain, Finds, Trust, step_patterns, step_weights
+from vertebra_core.levels.chain import name_chain as name_finds
+from vertebra_core.levels.find import log_sizes, neighbour_ratio, read_chain, trust_of
 from vertebra_core.levels.names import LOOKS, MEASURED, NAMES, VARIANTS, Variant, looks_of
+from vertebra_core.levels.sizes import LOG_SIZES, LOOK_SIZES_MM, SizeSpread
+from vertebra_core.phantom.levels import LEVEL_SIZES
 from vertebra_core.settings import LevelSettings
 from vertebra_core.tables.columns import LEVELS
 
-PLAIN = ChainSettings(trust=1.0, doubt=0.02)
+PLAIN = Trust(1.0, 0.02, SizeSpread((0.07, 0.10), (0.05, 0.08)))
 
 
 def seen(*names: str, sure: float = 0.9) -> np.ndarray:
@@ -17,6 +20,11 @@ def seen(*names: str, sure: float = 0.9) -> np.ndarray:
     looks = np.full((len(names), len(LOOKS)), (1 - sure) / (len(LOOKS) - 1))
     looks[np.arange(len(names)), [LOOKS.index(n) for n in names]] = sure
     return looks
+
+
+def name_chain(looks: np.ndarray, ratio: np.ndarray, trust: Trust) -> Chain:
+    """Name finds whose sizes are not known."""
+    return name_finds(Finds(looks, ratio, np.full((len(looks), 2), np.nan)), trust)
 
 
 def thoracic(first: int, last: int) -> list[str]:
@@ -139,3 +147,48 @@ def test_the_distance_of_neighbours_is_one_in_units_of_their_size():
     upper = np.array([[0, 0, 20], [0, 0, 0], [0, 15, 20], [0, 15, 0], [0, 30, 20], [0, 30, 0]], float)
     points = np.stack([upper, upper - [0, 0, 22.0], upper - [0, 0, 66.0]])
     np.testing.assert_allclose(neighbour_ratio(points), [1.0, 2.0])
+
+
+def test_more_finds_than_names_are_refused():
+    with pytest.raises(ValueError, match="27 finds"):
+        name_chain(np.full((27, len(LOOKS)), 1 / len(LOOKS)), np.ones(26), PLAIN)
+
+
+def test_steps_are_the_likely_ones_or_differ_at_one_gap():
+    patterns = step_patterns(step_weights(np.array([1.0, 2.1])))
+    assert patterns[0].tolist() == [1, 2]
+    assert len(patterns) == 1 + 2 * 3
+    assert (np.abs(patterns - patterns[0]) > 0).sum(1).max() == 1
+    assert step_patterns(step_weights(np.zeros(0))).shape == (1, 0)
+
+
+def test_sizes_alone_find_the_place_of_a_long_row():
+    sizes = LOG_SIZES[LOOKS.index("T2") : LOOKS.index("L1") + 1] + np.log(1.05)
+    flat = np.full((len(sizes), len(LOOKS)), 1 / len(LOOKS))
+    chain = name_finds(Finds(flat, np.ones(len(sizes) - 1), sizes), PLAIN)
+    assert chain.path[0] == "T2"
+    assert chain.path[-1] == "L1"
+    assert chain.probability[0, NAMES.index("T2")] > 0.6
+
+
+def test_sizes_are_those_that_phantoms_are_built_with():
+    for level, size in LEVEL_SIZES.items():
+        height, depth = LOOK_SIZES_MM[level]
+        assert height == pytest.approx(size.hp)
+        assert depth == pytest.approx((size.cranial + size.caudal) / 2, abs=0.06)
+
+
+def test_cut_and_deformed_finds_keep_their_sizes_to_themselves():
+    body = np.array([[0, 0, 20], [0, 0, 0], [0, 15, 20], [0, 15, 0], [0, 30, 20], [0, 30, 0]], float)
+    wedge = body.copy()
+    wedge[0, 2] = 14.0
+    sizes = log_sizes(np.stack([body, wedge, body]), np.array([True, True, False]))
+    np.testing.assert_allclose(sizes[0], np.log([20.0, 30.0]))
+    assert np.isnan(sizes[1, 0])
+    assert sizes[1, 1] == pytest.approx(np.log((30 + np.hypot(30, 6)) / 2))
+    assert np.isnan(sizes[2]).all()
+
+
+def test_settings_say_how_far_to_trust():
+    trust = trust_of(LevelSettings(trust=0.3, doubt=0.1, patient_size_sd=(1.0, 2.0), vertebra_size_sd=(3.0, 4.0)))
+    assert trust == Trust(0.3, 0.1, SizeSpread((1.0, 2.0), (3.0, 4.0)))

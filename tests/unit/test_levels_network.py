@@ -96,12 +96,12 @@ def test_a_scan_that_shows_too_much_gets_no_names(network):
     """More finds than a spine has names can only be blunders."""
     top = np.array([[0, -15, 4], [0, -15, -4], [0, 0, 4], [0, 0, -4], [0, 15, 4], [0, 15, -4]], float)
     points = np.stack([top - [0, 0, 6.0 * k + 10] for k in range(30)])
-    named = name_levels(cube(4.0), LINE, points, network, LevelSettings())
+    named = name_levels(cube(4.0), LINE, points, np.ones(30, bool), network, LevelSettings())
     assert named.levels == (None,) * 30
     assert not named.foreign.any()
 
 
 def test_one_find_alone_is_named_or_not_but_never_a_fault(network):
     top = np.array([[0, -15, 10], [0, -15, -10], [0, 0, 9], [0, 0, -9], [0, 15, 10], [0, 15, -10]], float)
-    named = name_levels(cube(4.0), LINE, top[None] - [0, 0, 100.0], network, LevelSettings())
+    named = name_levels(cube(4.0), LINE, top[None] - [0, 0, 100.0], np.ones(1, bool), network, LevelSettings())
     assert len(named.levels) == len(named.confidence) == len(named.foreign) == 1

@@ -1,18 +1,18 @@
-"""Counting: the chain of names that fits the looks of all vertebrae of a spine, and how sure each name is.
+"""Counting: the row of names that fits the looks, the sizes and the distances of all vertebrae of a spine.
 
-A hidden Markov model. States are the names of one variant of the spine (`vertebra_core.levels.names`), from the top
-down; each find moves at least one name on, more where the distance says that a vertebra was missed. Forward and
-backward sums (Rabiner, Proc IEEE 1989;77:257) over all variants give the exact probability of every name, the best
-path gives names that never repeat.
+Every row that a spine can have is weighed: any variant of the spine (`vertebra_core.levels.names`), any first name, and
+from each find to the next the step that the distance makes most likely, or another at one place. The weights of a few
+thousand rows give the probability of every name; the best row gives names that never repeat.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import logsumexp
 
 from vertebra_core.levels.names import NAMES, VARIANTS, Variant, looks_of
+from vertebra_core.levels.sizes import LOG_SIZES, SizeSpread, size_evidence
 
 LONGEST_STEP = 4
 """A gap of more vertebrae than three is not counted across."""
@@ -27,20 +27,41 @@ WILD_SD = 4.0
 
 
 @dataclass(frozen=True)
-class ChainSettings:
-    """How far the looks are trusted; both numbers are fitted on patients that the network did not learn from.
+class Finds:
+    """What is known of k finds, from the top down.
 
     Parameters
     ----------
-    trust : float
+    looks : array [k, looks]
+        Probability of each of `LOOKS`.
+    ratio : array [k - 1]
+        Distance of each find from the next over the distance expected of neighbours.
+    sizes : array [k, 2]
+        Log of posterior height and depth, mm; NaN where one says nothing.
+    """
+
+    looks: Float[np.ndarray, "k looks"]
+    ratio: Float[np.ndarray, "g"]
+    sizes: Float[np.ndarray, "k 2"]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far the evidence is trusted, fitted on patients that the network did not learn from.
+
+    Parameters
+    ----------
+    looks : float
         Exponent of the looks' probabilities: neighbours see much of the same image, so their evidence may not be
         multiplied in full.
     doubt : float
         Chance that a look says nothing at all.
+    spread : SizeSpread
     """
 
-    trust: float
+    looks: float
     doubt: float
+    spread: SizeSpread
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class Chain:
     probability : array [k, names]
         Of every name of `NAMES` for every find; rows sum to 1.
     variants : array [variants]
-        Probability of each of `VARIANTS`.
+        Probability of each variant.
     """
 
     path: tuple[str, ...]
@@ -62,77 +83,53 @@ class Chain:
     variants: Float[np.ndarray, "variants"]
 
 
-def step_weights(ratio: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k steps"]:
+def step_weights(ratio: Float[np.ndarray, "g"]) -> Float[np.ndarray, "g steps"]:
     """Log weight of moving 1 .. `LONGEST_STEP` names on, from each distance over the one expected of neighbours."""
     steps = np.arange(1, LONGEST_STEP + 1)
     off = np.abs(np.log(np.maximum(ratio, 1e-3))[:, None] - np.log(steps))
     return (steps - 1) * np.log(MISSED) - 0.5 * np.minimum(off / STEP_SD, WILD_SD) ** 2
 
 
-def name_chain(
-    looks: Float[np.ndarray, "k looks"],
-    ratio: Float[np.ndarray, "g"],
-    settings: ChainSettings,
-    variants: tuple[Variant, ...] = VARIANTS,
-) -> Chain:
+def step_patterns(weights: Float[np.ndarray, "g steps"]) -> Int[np.ndarray, "m g"]:
+    """The most likely steps of all gaps, and every way to differ from them at one gap."""
+    likely = weights.argmax(1) + 1
+    patterns = [likely]
+    for gap in range(len(likely)):
+        for step in range(1, LONGEST_STEP + 1):
+            if step != likely[gap]:
+                patterns.append(np.r_[likely[:gap], step, likely[gap + 1 :]])
+    return np.stack(patterns).astype(int)
+
+
+def name_chain(finds: Finds, trust: Trust, variants: tuple[Variant, ...] = VARIANTS) -> Chain:
     """Name k finds from the top down.
 
-    Parameters
-    ----------
-    looks : array [k, looks]
-        Probability of each of `LOOKS`.
-    ratio : array [k - 1]
-        Distance of each find from the next over the distance expected of neighbours.
-    settings : ChainSettings
-    variants : tuple of Variant
+    Raises
+    ------
+    ValueError
+        More finds than any spine has names.
     """
-    steps = step_weights(ratio)
-    totals, marginals, best = [], [], []
-    for variant in variants:
-        states = looks_of(variant)
-        evidence = settings.trust * np.log(settings.doubt / looks.shape[1] + (1 - settings.doubt) * looks @ states.T)
-        forward, backward = _sums(evidence, steps), _sums(evidence[::-1, ::-1], steps[::-1])[::-1, ::-1]
-        together = forward + backward - evidence
-        start = np.log(variant.prior) - np.log(len(states))
-        totals.append(start + logsumexp(forward[-1]))
-        marginals.append(together + start)
-        score, path = _best(evidence, steps)
-        best.append((start + score, tuple(variant.names[i] for i in path)))
-    whole = logsumexp(totals)
-    probability = np.zeros((len(looks), len(NAMES)))
-    for variant, marginal in zip(variants, marginals, strict=True):
-        columns = [NAMES.index(name) for name in variant.names]
-        probability[:, columns] += np.exp(marginal - whole)
-    return Chain(max(best)[1], probability, np.exp(np.array(totals) - whole))
-
-
-def _moved(row: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Log weights [steps, states] of arriving at each state by each step; -inf where no state lies before."""
-    moved = np.full((len(steps), len(row)), -np.inf)
-    for i, weight in enumerate(steps):
-        moved[i, i + 1 :] = row[: len(row) - i - 1] + weight
-    return moved
-
-
-def _sums(evidence: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Log of the summed weight of all paths up to each find and state."""
-    total = np.empty_like(evidence)
-    total[0] = evidence[0]
-    for k in range(1, len(evidence)):
-        total[k] = evidence[k] + logsumexp(_moved(total[k - 1], steps[k - 1]), axis=0)
-    return total
-
-
-def _best(evidence: np.ndarray, steps: np.ndarray) -> tuple[float, list[int]]:
-    """Log weight of the best path, and its states (Viterbi)."""
-    total, came = evidence[0], []
-    for k in range(1, len(evidence)):
-        moved = _moved(total, steps[k - 1])
-        came.append(np.argmax(moved, axis=0) + 1)
-        total = evidence[k] + moved.max(0)
-    state = int(np.argmax(total))
-    path = [state]
-    for back in reversed(came):
-        state -= int(back[state])
-        path.append(state)
-    return float(total.max()), path[::-1]
+    weights = step_weights(finds.ratio)
+    patterns = step_patterns(weights)
+    pattern_weight = np.take_along_axis(weights[None], patterns[..., None] - 1, 2)[..., 0].sum(1)
+    moved = np.pad(np.cumsum(patterns, axis=1), ((0, 0), (1, 0)))  # [m, k] names further down than the first find
+    k = np.arange(len(finds.looks))
+    rows, scores, kinds = [], [], []
+    for kind, variant in enumerate(variants):
+        table = looks_of(variant)
+        first, pattern = np.nonzero(np.arange(len(table))[:, None] + moved[:, -1] < len(table))
+        row = first[:, None] + moved[pattern]  # [p, k] places in the variant's names
+        seen = trust.doubt / table.shape[1] + (1 - trust.doubt) * finds.looks @ table.T
+        score = trust.looks * np.log(seen)[k, row].sum(1) + pattern_weight[pattern]
+        score += size_evidence(finds.sizes, (table @ LOG_SIZES)[row], trust.spread)
+        scores.append(score + np.log(variant.prior) - np.log(len(table)))
+        rows.append(np.array([NAMES.index(name) for name in variant.names])[row])
+        kinds.append(np.full(len(row), kind))
+    row, score, kind = np.concatenate(rows), np.concatenate(scores), np.concatenate(kinds)
+    if not len(score):
+        raise ValueError(f"{len(k)} finds are more than a spine has names")
+    share = np.exp(score - logsumexp(score))
+    probability = np.zeros((len(k), len(NAMES)))
+    np.add.at(probability, (k[None], row), share[:, None])
+    path = tuple(NAMES[i] for i in row[score.argmax()])
+    return Chain(path, probability, np.bincount(kind, share, len(variants)))

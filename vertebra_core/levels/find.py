@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 
 from vertebra_core.geometry import CentreLine
-from vertebra_core.levels.chain import Chain, ChainSettings, name_chain
+from vertebra_core.levels.chain import Chain, Finds, Trust, name_chain
 from vertebra_core.levels.names import MEASURED, NAMES, VARIANTS
 from vertebra_core.levels.network import ACROSS, FRONT_MM, GRID_MM, REACH_MM, ROW_MM, LevelNetwork, at_places, channels
+from vertebra_core.levels.sizes import SizeSpread
 from vertebra_core.settings import LevelSettings
 from vertebra_core.straighten import sample_volume
 from vertebra_core.volume import AIR_HU, Volume
@@ -17,6 +18,9 @@ from vertebra_core.volume import AIR_HU, Volume
 DISC_MM = 2.0
 """Added to the mean of the largest heights of two neighbours it gives the distance of their centres: with it the ratio
 of the annotated spines has a mean of 1.00 and an SD of 0.07 (docs/levels.md)."""
+DEFORMED = 0.74
+"""Below this quotient of the lowest and the largest height even the posterior one may have lost height (moderate
+deformity: `GradingSettings.moderate`)."""
 MOST_FINDS = min(len(variant.names) for variant in VARIANTS)
 """No spine has more vertebrae from the axis to the sacrum than any variant has names; more finds are blunders."""
 
@@ -47,6 +51,7 @@ def name_levels(
     volume: Volume,
     curve: CentreLine,
     points: Float[np.ndarray, "k 6 3"],
+    complete: Bool[np.ndarray, "k"],
     network: LevelNetwork,
     settings: LevelSettings,
 ) -> NamedLevels:
@@ -59,6 +64,8 @@ def name_levels(
         The line that the finds lie on.
     points : array [k, 6, 3]
         Keypoints, LPS mm, from the top down.
+    complete : array [k], bool
+        False where the edge of the scan cuts a find: it counts, but its size says nothing.
     network : LevelNetwork
     settings : LevelSettings
     """
@@ -66,9 +73,13 @@ def name_levels(
         nothing = Chain((NAMES[0],) * len(points), np.zeros((len(points), len(NAMES))), np.zeros(0))
         return NamedLevels((None,) * len(points), np.full(len(points), np.nan), np.zeros(len(points), bool), nothing)
     along = curve.straight_from_patient(points.mean(1))[:, 2]
-    looks = looks_along(volume, curve, along, network)
-    chain = name_chain(looks, neighbour_ratio(points), ChainSettings(settings.trust, settings.doubt))
-    return read_chain(chain, settings)
+    finds = Finds(looks_along(volume, curve, along, network), neighbour_ratio(points), log_sizes(points, complete))
+    return read_chain(name_chain(finds, trust_of(settings)), settings)
+
+
+def trust_of(settings: LevelSettings) -> Trust:
+    """How far the settings trust each kind of evidence."""
+    return Trust(settings.trust, settings.doubt, SizeSpread(settings.patient_size_sd, settings.vertebra_size_sd))
 
 
 def read_chain(chain: Chain, settings: LevelSettings) -> NamedLevels:
@@ -129,3 +140,12 @@ def neighbour_ratio(points: Float[np.ndarray, "k 6 3"]) -> Float[np.ndarray, "g"
     heights = np.linalg.norm(points[:, 0::2] - points[:, 1::2], axis=-1).max(1)
     expected = (heights[1:] + heights[:-1]) / 2 + DISC_MM
     return np.linalg.norm(np.diff(centres, axis=0), axis=1) / expected
+
+
+def log_sizes(points: Float[np.ndarray, "k 6 3"], complete: Bool[np.ndarray, "k"]) -> Float[np.ndarray, "k 2"]:
+    """Log of posterior height and mean depth, mm; NaN for cut finds and for the height of a deformed one."""
+    heights = np.linalg.norm(points[:, 0::2] - points[:, 1::2], axis=-1)
+    depth = np.linalg.norm(points[:, 4:6] - points[:, 0:2], axis=-1).mean(1)
+    sizes = np.log(np.maximum(np.stack([heights[:, 2], depth], 1), 1.0))
+    deformed = heights.min(1) < DEFORMED * heights.max(1)
+    return np.where(np.stack([complete & ~deformed, complete], 1), sizes, np.nan)

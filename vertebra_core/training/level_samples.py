@@ -22,6 +22,8 @@ ROWS = 72
 """Samples along the line of a window: 216 mm, its middle third sees all that the network can reach."""
 REAL_SHARE = 0.65
 """Share of windows drawn from real scans where a look is in both kinds."""
+JUNCTION = tuple(LOOKS.index(name) for name in ("T10", "T11", "T12", "L1", "L2"))
+"""Looks round the last rib, drawn twice as often: in most chests and abdomens it is the one landmark in view."""
 SPREAD = 0.06
 """Share of each look that is given to its two neighbours: what a reader would not swear to."""
 
@@ -148,7 +150,7 @@ def random_scanner(hu: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 class LevelSamples(torch.utils.data.Dataset):
-    """Windows by number: sample `i` of seed `seed` is always the same; every look is drawn as often as any other."""
+    """Windows by number: sample `i` of seed `seed` is always the same; looks are drawn, not spines, so none is rare."""
 
     def __init__(self, stacks: Sequence[LevelStack], seed: int, count: int) -> None:
         self.stacks, self.seed, self.count = stacks, seed, count
@@ -160,6 +162,7 @@ class LevelSamples(torch.utils.data.Dataset):
                 found[kind] += [(k, s) for s, row in zip(stack.along_mm, stack.looks, strict=True) if row[look] > 0.5]
             self.homes.append(found)
         self.usable = [look for look, found in enumerate(self.homes) if any(found)]
+        self.usable += [look for look in self.usable if look in JUNCTION]
 
     def __len__(self) -> int:
         return self.count
