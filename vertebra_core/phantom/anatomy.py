@@ -13,6 +13,7 @@ from vertebra_core.geometry import CentreLine
 from vertebra_core.phantom.attachments import bone_parts
 from vertebra_core.phantom.column import Column, random_column
 from vertebra_core.phantom.fields import Parts, blend, cover
+from vertebra_core.phantom.implants import random_extras
 from vertebra_core.phantom.limbs import random_limbs, random_skeleton
 from vertebra_core.phantom.organs import random_organs
 from vertebra_core.phantom.patient import PatientOptions, Person, random_person
@@ -40,7 +41,9 @@ class Phantom:
     girdle : Parts
         Bones of shoulders and arms and soft parts of the neck, clipped to the outside of the cage.
     bones : Parts
-        Discs and all bones, painted last.
+        Discs and all bones, painted last but for what disease and surgery add to them.
+    metal : array [n, 2, 3]
+        Ends of straight pieces of thick metal, LPS mm; the scanner makes streaks from them.
     """
 
     person: Person
@@ -50,6 +53,7 @@ class Phantom:
     organs: Parts = field(repr=False)
     girdle: Parts = field(repr=False)
     bones: Parts = field(repr=False)
+    metal: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, 3)), repr=False)
 
     def hu(
         self, points: Shaped[np.ndarray, "*n 3"], blur_mm: float = 0.0, cull: bool = True
@@ -117,9 +121,13 @@ def random_patient(rng: np.random.Generator, options: PatientOptions | None = No
 
 def round_column(rng: np.random.Generator, person: Person, column: Column, options: PatientOptions) -> Phantom:
     """The patient round a spine: trunk, organs, limbs and the other bones."""
-    torso = random_torso(rng, person, column)
-    organs = random_organs(rng, person, column, torso)
+    # Drawn apart, so that what is added here changes nothing of the rest of a patient.
+    extras_rng = rng.spawn(1)[0]
+    torso = random_torso(rng, person, column, options.table)
+    organs = random_organs(rng, person, column, torso, options.bowel_gas)
     limbs, neck = random_limbs(rng, person, column, torso)
     girdle, skeleton = random_skeleton(rng, person, column, torso)
-    bones = (*skeleton, *bone_parts(rng, column, options))
-    return Phantom(person, column, torso, Parts(limbs), Parts(organs), Parts((*neck, *girdle)), Parts(bones))
+    extras = random_extras(extras_rng, column, torso, options)
+    bones = (*skeleton, *bone_parts(rng, column, options), *extras.parts)
+    soft = Parts(limbs), Parts(organs), Parts((*neck, *girdle))
+    return Phantom(person, column, torso, *soft, Parts(bones), extras.metal)

@@ -9,33 +9,39 @@ from vertebra_core.phantom.patient import PatientOptions
 
 def bone_parts(rng: np.random.Generator, column: Column, options: PatientOptions) -> list[Part]:
     """Canal, discs, ossified ligaments and vertebrae, in the order in which they are painted."""
-    bridges = _flowing_ossification(rng, column) if rng.random() < options.ossification_probability else []
+    bridges = _flowing_ossification(rng, column, options) if rng.random() < options.ossification_probability else []
     return [*_canal(column), *column.discs, *bridges, *_sacral_arch(column), *column.all]
 
 
-def _flowing_ossification(rng: np.random.Generator, column: Column) -> list[Part]:
+OSSIFICATION_MM = (1.2, 5.0)
+"""Thickness of flowing ossification at the discs: over the bodies it is half as thick (seen on real CT with DISH)."""
+
+
+def _flowing_ossification(rng: np.random.Generator, column: Column, options: PatientOptions) -> list[Part]:
     """Bone that flows over the fronts of several bodies and discs (DISH), thickest at the discs, on the right.
 
-    No part of a body: the keypoints stay at the corners behind it.
+    No part of a body: the keypoints stay at the corners behind it, however well it hugs them.
     """
     n = len(column.vertebrae)
     first = int(rng.integers(5, n - 4))
     run = column.vertebrae[first : first + int(rng.integers(4, 10))]
-    thick = float(rng.uniform(1.4, 4.0))
-    bone = Bone(float(rng.uniform(150, 500)), float(rng.uniform(700, 1200)), 0.8, 60.0)
+    thick = float(rng.uniform(*OSSIFICATION_MM)) if options.ossification_mm is None else options.ossification_mm
+    dense = float(rng.uniform(150, 500))
+    bone = Bone(dense, float(rng.uniform(700, 1200)), 0.8, 60.0)
     parts: list[Part] = []
-    for u in (-9.0, -4.5, 0.0, 4.5)[: int(rng.integers(2, 5))]:
+    for u in (-9.0, -4.5, 0.0, 4.5)[: int(rng.integers(3, 5))]:
         line, radii = [], []
         for v in run:
             b = v.body
             # Half-way down the body the layer is thin, at the rims it stands out.
             for t, wall, r in (
-                (b.ha * 0.42, b.cranial / 2 + b.rim, thick), (0.0, b.half_depth * (1 - b.waist), thick * 0.45),
-                (-b.ha * 0.42, b.caudal / 2 + b.rim, thick),
+                (b.ha * 0.46, b.cranial / 2 + b.rim, thick / 2), (0.0, b.half_depth * (1 - b.waist), thick * 0.25),
+                (-b.ha * 0.46, b.caudal / 2 + b.rim, thick / 2),
             ):  # fmt: skip
-                ahead = wall * np.sqrt(max(1 - (u / b.half_width) ** 2, 0.1)) + r * 0.75
+                # The back of the layer lies on the wall: the rod's axis is its radius ahead of it.
+                ahead = wall * np.sqrt(max(1 - (u / b.half_width) ** 2, 0.1)) + r * 0.9
                 line.append(v.pose.patient_from_own(np.array([u, -ahead, t])))
-                radii.append(r * float(rng.uniform(0.8, 1.2)))
+                radii.append(r * float(rng.uniform(0.85, 1.15)))
         parts += rods(line, radii, Filling(texture=run[0].fine, bone=bone))
     return parts
 

@@ -152,14 +152,16 @@ def _break(rng, bodies: list[Body], levels, options: PatientOptions) -> list[tup
     return done
 
 
-def wear(rng, bodies: list[Body], person: Person) -> list[Body]:
+def wear(rng: np.random.Generator, bodies: list[Body], person: Person, options: PatientOptions) -> list[Body]:
     """Osteophytes and Schmorl nodes."""
-    worn = np.clip((person.age_years - 40) / 50, 0, 1) * rng.random()
+    worn = person.wear * rng.random()
+    spurs = 0.15 + 0.5 * worn if options.spur_probability is None else options.spur_probability
+    nodes = 0.04 + 0.05 * worn if options.node_probability is None else options.node_probability
     out = []
     for body in bodies:
-        spur = tuple(float(s) for s in rng.exponential(1 + 3 * worn, 2) * (rng.random(2) < 0.15 + 0.5 * worn))
-        nodes = (_node(rng, body),) if rng.random() < 0.04 + 0.05 * worn else ()
-        out.append(replace(body, spur=tuple(min(s, 7.0) for s in spur), nodes=nodes))
+        spur = tuple(float(s) for s in rng.exponential(1 + 3 * worn, 2) * (rng.random(2) < spurs))
+        dents = (_node(rng, body),) if rng.random() < nodes else ()
+        out.append(replace(body, spur=tuple(min(s, 7.0) for s in spur), nodes=dents))
     return out
 
 
@@ -220,7 +222,7 @@ def stack(bodies: list[Body], gaps, bends) -> list[Pose]:
 def random_gaps(rng, levels, bodies: list[Body], sagittal, person: Person) -> np.ndarray:
     """Front and back gap [n, 2] mm of the disc below each vertebra; narrow discs are common in the old."""
     gaps = []
-    worn = np.clip((person.age_years - 40) / 50, 0, 1)
+    worn = person.wear
     for k, level in enumerate(levels):
         size = level_size(level)
         low = rng.uniform(0.35, 0.8) if rng.random() < 0.3 * worn else rng.normal(1.0, 0.1)
@@ -239,7 +241,7 @@ def random_column(rng: np.random.Generator, person: Person, options: PatientOpti
     levels = level_names(*counts)
     bodies = random_bodies(rng, levels, person)
     fractures = _break(rng, bodies, levels, options)
-    bodies = wear(rng, bodies, person)
+    bodies = wear(rng, bodies, person, options)
     every, names = with_ends(rng, bodies, levels, person)
     n = len(levels) + 1
     bends = random_bends(rng, n, ("C2", *levels), person, options)
@@ -250,8 +252,8 @@ def random_column(rng: np.random.Generator, person: Person, options: PatientOpti
     every = _tilted(every, bends[:, 1], n)
     bends[:, 1] *= 1 - BODY_SHARE_OF_SCOLIOSIS
     poses = _upright(rng, stack(every, np.vstack([gaps, sacral_gaps]), np.vstack([bends, sacral])), names)
-    vertebrae = furnish(rng, names, every, poses, person, dict(fractures))
-    discs = make_discs(rng, vertebrae[: n + 1], person)
+    vertebrae = furnish(rng, names, every, poses, person, options, dict(fractures))
+    discs = make_discs(rng, vertebrae[: n + 1], person, options)
     k = len(levels)
     return Column(vertebrae[0], tuple(vertebrae[1 : k + 1]), tuple(vertebrae[k + 1 :]), discs, tuple(fractures))
 
@@ -291,6 +293,7 @@ def furnish(
     bodies: Sequence[Body],
     poses: Sequence[Pose],
     person: Person,
+    options: PatientOptions,
     fractures: dict[str, str],
     warps: dict[str, Warp] | None = None,
 ) -> list[Vertebra]:
@@ -306,14 +309,15 @@ def furnish(
     fine: RandomField = random_field(rng, 0.6, 1.5)
     coarse = random_field(rng, 1.6, 2.2)
     rough = float(rng.uniform(25, 60))
-    shell = Bone(0, float(rng.uniform(900, 1500)), float(rng.uniform(0.28, 0.45)))
+    shell = Bone(0, float(rng.uniform(900, 1500)), person.cortex_mm)
     arch_bone = Bone(person.density_hu + 60, float(rng.uniform(800, 1250)), float(rng.uniform(0.5, 1.0)), 60.0)
     plate = float(rng.uniform(80, 380))
-    worn = np.clip((person.age_years - 40) / 50, 0, 1) * rng.random()
+    dense = options.sclerosis_probability
+    dense = 0.12 * person.wear * rng.random() if dense is None else dense
     out = []
     for name, body, pose in zip(names, bodies, poses, strict=True):
         upper = {"C": 1.7, "T": 1.2, "L": 1.0, "S": 0.8}[name[0]]
-        sclerosis = float(rng.uniform(50, 250)) if name in fractures or rng.random() < 0.12 * worn else 0.0
+        sclerosis = float(rng.uniform(50, 250)) if name in fractures or rng.random() < dense else 0.0
         gas = name in fractures and bool(rng.random() < 0.1)
         marrow = Marrow(person.density_hu * upper + float(rng.normal(0, 12)), rough, rough * 0.6, plate, sclerosis, gas)
         arch = None
@@ -324,16 +328,18 @@ def furnish(
     return out
 
 
-def make_discs(rng: np.random.Generator, vertebrae: Sequence[Vertebra], person: Person) -> tuple[Disc, ...]:
+def make_discs(
+    rng: np.random.Generator, vertebrae: Sequence[Vertebra], person: Person, options: PatientOptions
+) -> tuple[Disc, ...]:
     """The discs between neighbouring vertebrae."""
-    worn = np.clip((person.age_years - 45) / 45, 0, 1)
+    vacuum = 0.15 * person.wear if options.vacuum_probability is None else options.vacuum_probability
     discs = []
     for above, below in pairwise(vertebrae):
         upper, lower = above.body, below.body
         bottom, top = above.keypoints[[1, 5]].mean(0), below.keypoints[[0, 4]].mean(0)
         half = float(np.linalg.norm(top - bottom)) / 2 + 3.0 + max(upper.concavity[1], lower.concavity[0])
         half_depth = (upper.half_depth + lower.half_depth) / 2 + 0.6
-        gas = float(rng.uniform(-500, -100)) if rng.random() < 0.15 * worn else 0.0
+        gas = float(rng.uniform(-500, -100)) if rng.random() < vacuum else 0.0
         pose = Pose(_mean_rotation(above.pose.rotation, below.pose.rotation), (top + bottom) / 2)
         discs.append(Disc(pose, half_depth * upper.width, half_depth, half, float(rng.uniform(55, 95)), gas))
     return tuple(discs)

@@ -15,6 +15,8 @@ EDGE_WIDTH = np.sqrt(5.0)
 """Half-width of a smoothstep whose derivative has unit standard deviation (Beta(2, 2) on [-w, w]: w^2 / 5)."""
 MIN_BLUR_MM = 1e-4
 """Below this an edge is a step."""
+LEAST_HU = -1000.0
+"""Air: the texture of mixed tissue does not go below it."""
 FIELD_SIZE = 64
 FIELD_VARIANTS = 6
 
@@ -245,7 +247,7 @@ class Filling:
         texture = np.float32(0) if self.texture is None else self.texture(x, y, z)
         if self.bone is not None:
             return self.bone.paint(hu, depth, texture, blur_mm)
-        value = np.float32(self.hu) + np.float32(self.rough_hu) * texture
+        value = np.maximum(np.float32(self.hu) + np.float32(self.rough_hu) * texture, np.float32(LEAST_HU))
         inside = cover(depth, blur_mm)
         if not self.wall_mm:
             return blend(hu, value, inside)

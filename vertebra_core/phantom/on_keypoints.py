@@ -190,15 +190,15 @@ def _column(
     options: PatientOptions,
 ) -> Column:
     levels = _order(given)
-    bodies = wear(rng, random_bodies(rng, levels, person), person)
+    bodies = wear(rng, random_bodies(rng, levels, person), person, options)
     fits = {name: fit_vertebra(six, bodies[levels.index(name)]) for name, six in zip(given, points, strict=True)}
     bodies = [fits[name].body if name in fits else body for name, body in zip(levels, bodies, strict=True)]
     bodies, names = with_ends(rng, bodies, levels, person)
     bodies, poses = _placed(rng, bodies, names, fits, person, options)
     warps = {name: fit.warp for name, fit in fits.items()}
-    vertebrae = furnish(rng, names, bodies, poses, person, {}, warps)
+    vertebrae = furnish(rng, names, bodies, poses, person, options, {}, warps)
     k = len(levels) + 1
-    discs = make_discs(rng, vertebrae[: k + 1], person)
+    discs = make_discs(rng, vertebrae[: k + 1], person, options)
     return Column(vertebrae[0], tuple(vertebrae[1:k]), tuple(vertebrae[k:]), discs, ())
 
 

@@ -14,6 +14,8 @@ from vertebra_core.phantom.torso import Torso
 from vertebra_core.phantom.vertebra import Vertebra
 
 AIR_IN_PATIENT_HU = -980.0
+GASSY_LOOPS = 1 / 3
+"""Share of bowel loops that are full of gas."""
 
 
 # fmt: off
@@ -80,12 +82,20 @@ def _blood(rng, person: Person) -> dict[str, float]:
     }  # fmt: skip
 
 
-def random_organs(rng: np.random.Generator, person: Person, column: Column, torso: Torso) -> tuple[Part, ...]:
-    """Everything inside the cage and the abdomen, in the order of painting."""
+def random_organs(
+    rng: np.random.Generator, person: Person, column: Column, torso: Torso, bowel_gas: float | None = None
+) -> tuple[Part, ...]:
+    """Everything inside the cage and the abdomen, in the order of painting.
+
+    Parameters
+    ----------
+    bowel_gas : float or None
+        Share of bowel loops that are full of gas.
+    """
     mark = Landmarks(column, torso)
     blood = _blood(rng, person)
     return (
-        *_abdomen(rng, person, mark, blood),
+        *_abdomen(rng, person, mark, blood, GASSY_LOOPS if bowel_gas is None else bowel_gas),
         *_heart(rng, person, mark, blood),
         *_vessels(rng, person, mark, blood),
         *_airways(rng, person, mark),
@@ -180,7 +190,7 @@ def _airways(rng, person: Person, mark: Landmarks) -> list[Part]:
     return parts
 
 
-def _abdomen(rng, person: Person, mark: Landmarks, blood) -> list[Part]:
+def _abdomen(rng, person: Person, mark: Landmarks, blood, gas: float) -> list[Part]:
     s = person.size
     t = mark.torso
     parts: list[Part] = []
@@ -226,7 +236,7 @@ def _abdomen(rng, person: Person, mark: Landmarks, blood) -> list[Part]:
                 Filling(float(rng.choice([t.tissue.fat, 15.0, 400.0 if person.contrast else 0.0]))),
             )
         )
-    parts += _bowel(rng, person, mark)
+    parts += _bowel(rng, person, mark, gas)
     parts.append(
         _blob(
             mark.at("S4", 0, -75 * s),
@@ -237,7 +247,7 @@ def _abdomen(rng, person: Person, mark: Landmarks, blood) -> list[Part]:
     return parts
 
 
-def _bowel(rng, person: Person, mark: Landmarks) -> list[Part]:
+def _bowel(rng, person: Person, mark: Landmarks, gas: float) -> list[Part]:
     t, s = mark.torso, person.size
     parts: list[Part] = []
     oral = float(rng.choice([0.0, 0.0, 300.0]))
@@ -268,7 +278,7 @@ def _bowel(rng, person: Person, mark: Landmarks) -> list[Part]:
             ]
         )
         step = rng.normal(0, 1, (3, 3)) * [28, 10, 18]
-        content = float(rng.choice([20.0, 25.0, -850.0])) + (oral if rng.random() < 0.5 else 0)
+        content = (-850.0 if rng.random() < gas else float(rng.uniform(15.0, 30.0))) + oral * (rng.random() < 0.5)
         parts += rods(
             [at, at + step[0], at + step[0] + step[1]],
             rng.uniform(10, 16) * s,

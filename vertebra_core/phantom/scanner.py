@@ -16,6 +16,13 @@ MAX_PITCH_MM = 1.6
 """Thicker slices are the mean of thinner ones at most this far apart."""
 BLUR_PER_SAMPLE = 0.42
 """Edges are blurred analytically by at least this share of the distance of samples, against aliasing."""
+STREAK_MM = (40.0, 0.8)
+"""Correlation of shoulder streaks along and across them."""
+RAYS = (3, 5, 8, 13, 20)
+"""Rays round a piece of metal: numbers of periods of their pattern."""
+METAL_REACH_MM = 22.0
+"""Streaks of metal fade with this length."""
+METAL_RADIUS_MM = 3.0
 BOX_SD = 12**-0.5
 """Standard deviation of a box of width 1."""
 HU_RANGE = (-1024, 3071)
@@ -45,6 +52,12 @@ class Scan:
         True: outside the largest circle that fits the slice nothing was reconstructed.
     padding_hu : int
         What stands there; many scanners write values far below air.
+    shoulder_streak_hu : float
+        Standard deviation of the streaks across a slice where the shoulders are widest.
+    shoulder_z : tuple of float
+        Lowest and highest z of the shoulders, mm.
+    metal_streak_hu : float
+        Size of the streaks that go out from metal.
     """
 
     shape: tuple[int, int, int]
@@ -56,6 +69,9 @@ class Scan:
     seed: int = 0
     circle: bool = False
     padding_hu: int = -1000
+    shoulder_streak_hu: float = 0.0
+    shoulder_z: tuple[float, float] = (0.0, 0.0)
+    metal_streak_hu: float = 250.0
 
     @property
     def spacing(self) -> np.ndarray:
@@ -107,6 +123,8 @@ def render_slices(phantom: Phantom, scan: Scan) -> Iterator[np.ndarray]:
             image += phantom.hu(points, plan.blur_mm)
         image = gaussian_filter(image / len(plan.offsets), plan.sigma_px, mode="nearest", truncate=3)
         image += _noise(scan, k)
+        image += shoulder_streaks(scan, k)
+        image += metal_streaks(phantom.metal, scan, in_slice, k)
         image = np.clip(np.rint(image), *HU_RANGE).astype(np.int16)
         if outside is not None:
             image[outside] = scan.padding_hu
@@ -142,6 +160,47 @@ def _noise(scan: Scan, k: int) -> np.ndarray:
     return grain * np.float32(scan.noise_hu / max(float(grain.std()), 1e-6))
 
 
+def shoulder_streaks(scan: Scan, k: int) -> np.ndarray | float:
+    """Noise drawn out from left to right, HU [y, x]: few photons pass both shoulders (0 where there are none)."""
+    low, high = scan.shoulder_z
+    z = float(scan.patient_from_voxel[2, 2] * k + scan.patient_from_voxel[2, 3])
+    share = 1 - abs(2 * z - low - high) / max(high - low, 1.0)
+    if not scan.shoulder_streak_hu or share <= 0:
+        return 0.0
+    white = np.random.default_rng([scan.seed, k, 1]).normal(size=scan.shape[1:]).astype(np.float32)
+    dx, dy, _ = scan.spacing
+    drawn = gaussian_filter(white, (STREAK_MM[1] / dy, STREAK_MM[0] / dx), mode="wrap", truncate=3)
+    return drawn * np.float32(scan.shoulder_streak_hu * np.sqrt(share) / max(float(drawn.std()), 1e-6))
+
+
+def metal_streaks(metal: Float[np.ndarray, "n 2 3"], scan: Scan, in_slice: np.ndarray, k: int) -> np.ndarray | float:
+    """Bright and dark rays round the places where metal crosses a slice, HU [y, x].
+
+    A pattern like that of real streaks, not the physics of beam hardening.
+    """
+    centres = _crossings(metal, scan, k)
+    if not scan.metal_streak_hu or not len(centres):
+        return 0.0
+    x, y = (in_slice[..., axis] + k * scan.patient_from_voxel[axis, 2] for axis in (0, 1))
+    rng = np.random.default_rng([scan.seed, k // 3, 2])
+    streaks = np.zeros(x.shape, np.float32)
+    for cx, cy in centres:
+        away, angle = np.hypot(x - cx, y - cy), np.arctan2(y - cy, x - cx)
+        rays = sum(np.cos(n * angle + rng.uniform(0, 2 * np.pi)) for n in RAYS) / len(RAYS) ** 0.5
+        streaks += (rays * np.exp(-away / METAL_REACH_MM) * np.clip(away / 4.0, 0, 1)).astype(np.float32)
+    return streaks * np.float32(scan.metal_streak_hu / len(centres) ** 0.5)
+
+
+def _crossings(metal: np.ndarray, scan: Scan, k: int) -> np.ndarray:
+    """x, y [m, 2] where the pieces of metal cross slice ``k`` (whose tilt is neglected), LPS mm."""
+    z = float(scan.patient_from_voxel[2, 2] * k + scan.patient_from_voxel[2, 3])
+    start, end = metal[:, 0], metal[:, 1]
+    rise = end[:, 2] - start[:, 2]
+    share = np.clip((z - start[:, 2]) / np.where(np.abs(rise) < 1e-6, 1e-6, rise), 0, 1)
+    place = start + share[:, None] * (end - start)
+    return place[np.abs(place[:, 2] - z) < METAL_RADIUS_MM, :2]
+
+
 def _outside_circle(scan: Scan) -> np.ndarray | None:
     if not scan.circle:
         return None
@@ -170,8 +229,9 @@ def truth_in_view(phantom: Phantom, scan: Scan | Volume) -> Truth:
     return replace(truth, points=truth.points[seen], complete=inside[seen].all(axis=1), levels=levels)
 
 
-VIEWS = ("chest", "abdomen", "trunk", "neck", "lumbar", "spine", "head", "legs")
-"""Fields of view of `random_scan`; head and legs show no vertebra with keypoints, or hardly one."""
+VIEWS = ("chest", "abdomen", "trunk", "neck", "lumbar", "spine", "head", "legs", "cone", "whole")
+"""Fields of view of `random_scan`; head and legs show no vertebra with keypoints, or hardly one;
+a cone is 120 mm wide and round, whole goes from the head to the thighs."""
 
 
 def random_scan(
@@ -198,19 +258,47 @@ def random_scan(
     width = _width(rng, phantom, view)
     middle_z = (low + high) / 2
     x, y = float(phantom.torso.spine_x(middle_z)), float(phantom.torso.spine_y(middle_z))
-    if view not in ("lumbar", "spine"):
+    if view not in ("lumbar", "spine", "cone"):
         x, y = float(phantom.torso.outer_x(middle_z)), float(phantom.torso.outer_y(middle_z))
     x, y = x + rng.normal(0, 6), y + rng.normal(0, 6)
     corner = np.array([x - width / 2, y - width / 2, low])
     size = np.array([width, width, high - low])
     sharp = float(rng.uniform(0.4, 0.85))
+    more = rng.spawn(1)[0]
+    most = 60.0 if phantom.person.arms_up else 140.0
+    streaks = float(more.uniform(0, most)) if more.random() < 0.5 else 0.0
     return axial_scan(
         corner, size, np.array(spacing),
         kernel_sigma_mm=max(sharp, BLUR_PER_SAMPLE * spacing[0]),
         slice_thickness_mm=float(spacing[2] * rng.choice([1.0, 1.0, 1.25])),
         noise_hu=float(rng.uniform(6, 28)) * (0.8 / sharp), noise_grain_mm=0.9 * sharp, seed=int(rng.integers(2**31)),
-        circle=bool(rng.random() < 0.3), padding_hu=int(rng.choice([-1000, -1024])),
+        circle=view == "cone" or bool(rng.random() < 0.3), padding_hu=int(rng.choice([-1000, -1024])),
+        shoulder_streak_hu=streaks, shoulder_z=shoulders(phantom), metal_streak_hu=float(more.uniform(80, 400)),
     )  # fmt: skip
+
+
+CONE_MM = 120.0
+WHOLE_BODY_MM = 500.0
+
+
+def tilted(scan: Scan, degrees: float) -> Scan:
+    """The same scan with the gantry tilted: slices lean about the left-right axis, the table moves as before.
+
+    Rows are scanned along the leaning slice, so the volume is sheared (DICOM files say so by their positions).
+    """
+    affine = scan.patient_from_voxel.copy()
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    middle = apply_affine(affine, (np.array(scan.shape[::-1]) - 1) / 2)
+    affine[:3, 1] = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ affine[:3, 1]
+    affine[:3, 3] += middle - apply_affine(affine, (np.array(scan.shape[::-1]) - 1) / 2)
+    return replace(scan, patient_from_voxel=affine)
+
+
+def shoulders(phantom: Phantom) -> tuple[float, float]:
+    """Lowest and highest z of the shoulders, mm; where the arms are up they are higher and narrower."""
+    at = {v.level: float(v.pose.centre[2]) for v in phantom.column.all}
+    up = 30.0 if phantom.person.arms_up else 0.0
+    return at["T4"] + up, at["C6"] + up
 
 
 def _extent(rng, phantom: Phantom, view: str) -> tuple[float, float]:
@@ -227,6 +315,8 @@ def _extent(rng, phantom: Phantom, view: str) -> tuple[float, float]:
         "spine": (at[last] - 40, at["C3"] + 30),
         "head": (at["C2"] + 35, at["C2"] + 190),
         "legs": (at["S5"] - 330, at["S5"] - 90),
+        "cone": _cone(rng, at),
+        "whole": (at["S5"] - 200, at["C2"] + 170),
     }
     if view not in spans:
         raise ValueError(f"a view is one of {', '.join(VIEWS)}, not {view}")
@@ -234,8 +324,19 @@ def _extent(rng, phantom: Phantom, view: str) -> tuple[float, float]:
     return low + jitter[0], high + jitter[1]
 
 
+def _cone(rng, at: dict[str, float]) -> tuple[float, float]:
+    """Lowest and highest z of a cone-beam scan of 150 to 200 mm of the column."""
+    middle = at[str(rng.choice(["T6", "T9", "L1", "L3"]))]
+    half = float(rng.uniform(75, 100))
+    return middle - half, middle + half
+
+
 def _width(rng, phantom: Phantom, view: str) -> float:
     """Field of view in the slice, mm."""
+    if view == "cone":
+        return CONE_MM
+    if view == "whole":
+        return WHOLE_BODY_MM
     if view in ("lumbar", "spine"):
         return float(rng.uniform(150, 260))
     if view in ("neck", "head"):

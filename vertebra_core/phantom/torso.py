@@ -333,7 +333,7 @@ def _tissue(rng: np.random.Generator, person: Person) -> Tissue:
     )  # fmt: skip
 
 
-def random_torso(rng: np.random.Generator, person: Person, column: Column) -> Torso:
+def random_torso(rng: np.random.Generator, person: Person, column: Column, table: bool | None = None) -> Torso:
     """The trunk round a spine."""
     s = person.size
     z = {v.level: v.pose.centre[2] for v in column.all}
@@ -345,7 +345,7 @@ def random_torso(rng: np.random.Generator, person: Person, column: Column) -> To
     outline = _outline(rng, person, column)
     ribs = [v.pose.patient_from_own(np.array([0, 0, v.body.hp / 4]))[2] for v in column.vertebrae if v.level[0] == "T"]
     psoas_z = [z.get("T12", z["T11"]), z["L1"], z["L3"], z[last], z["S3"], z["S5"]]
-    has_table = rng.random() < 0.85
+    has_table = bool(rng.random() < 0.85) if table is None else table
     return Torso(
         spine_x, spine_y, half_depth,
         half_width=profile(heights, [v.body.half_width for v in column.all]),

@@ -145,6 +145,13 @@ class Vertebra:
         hu[touched] = self._mix(hu[touched], body, arch, (x, y, z), (u, v, t), blur_mm)
         return hu
 
+    def body_depth(self, x, y, z):
+        """Depth (mm, positive inside) under the surface of the body, without its arch, of LPS points."""
+        u, v, t = self.pose.own_from_patient(x, y, z)
+        if self.warp is not None:
+            u, v, t = self.warp.drawn_from_own(u, v, t)
+        return self.body.depth(u, v, t)
+
     def _depths(self, u, v, t, reach: float):
         """Depths in the body and in the arch (mm); far outside a large negative number."""
         b = self.body
