@@ -1,0 +1,1 @@
+"""How well vertebrae are found and measured, beside the bars that were set: slow studies with a target each."""
