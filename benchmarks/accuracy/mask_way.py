@@ -288,9 +288,11 @@ def main(words: list[str] | None = None) -> int:
     folder = wanted.work / "mask_way" / models.digest
     sections = {}
     both = [kept(folder / f"{i}.json", lambda i=i: head_to_head_record(i, models)) for i in range(wanted.count)]
-    sections["Head to head on phantoms"] = head_to_head(both)
+    if both:
+        sections["Head to head on phantoms"] = head_to_head(both)
     stepped = [kept(folder / f"steps-{i}.json", lambda i=i: step_record(i, models)) for i in range(wanted.columns)]
-    sections["Intact vertebrae of 20.0 to 30.0 mm (case N4)"] = steps(stepped)
+    if stepped:
+        sections["Intact vertebrae of 20.0 to 30.0 mm (case N4)"] = steps(stepped)
     if REAL.exists():
         sections["The real example at 3 mm"] = real_example(models)
     if wanted.json:

@@ -40,6 +40,9 @@ NECK_BEND_DEGREES = 1.6
 MIN_GAP_MM = 0.9
 BODY_SHARE_OF_SCOLIOSIS = 0.65
 """Share of the sideways bend that lies in wedged bodies; the rest lies in the discs."""
+ARCH_DENSER_HU = (40.0, 220.0)
+ARCH_SHELL_MM = (0.6, 1.6)
+"""Laminae and spinous processes are nearly all cortex on sharp CT (looked at beside real CT)."""
 FRACTURE_WEIGHTS = {"T6": 2.0, "T7": 2.6, "T8": 2.0, "T11": 2.2, "T12": 3.0, "L1": 3.0, "L2": 1.6}
 """Two peaks, T6-T8 and T11-L1; other levels weigh 1, the neck and T1-T3 less."""
 
@@ -310,7 +313,8 @@ def furnish(
     coarse = random_field(rng, 1.6, 2.2)
     rough = float(rng.uniform(25, 60))
     shell = Bone(0, float(rng.uniform(900, 1500)), person.cortex_mm)
-    arch_bone = Bone(person.density_hu + 60, float(rng.uniform(800, 1250)), float(rng.uniform(0.5, 1.0)), 60.0)
+    arch_core = person.density_hu + float(rng.uniform(*ARCH_DENSER_HU))
+    arch_bone = Bone(arch_core, float(rng.uniform(800, 1250)), float(rng.uniform(*ARCH_SHELL_MM)), 60.0)
     plate = float(rng.uniform(80, 380))
     dense = options.sclerosis_probability
     dense = 0.12 * person.wear * rng.random() if dense is None else dense
