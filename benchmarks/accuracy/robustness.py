@@ -51,7 +51,7 @@ class Row:
     scan : callable
         Makes the row's scan of the plain one.
     view : str
-    slice_mm : float
+    slice_mm, pixel_mm : float
     whole_field : bool
         Whether the field of view stays as wide as the view has it.
     through_files : bool
@@ -63,6 +63,7 @@ class Row:
     scan: Callable[[Scan, Phantom], Scan] = as_it_is
     view: str = "chest"
     slice_mm: float = SLICE_MM
+    pixel_mm: float = PIXEL_MM
     whole_field: bool = False
     through_files: bool = False
 
@@ -93,8 +94,8 @@ def _oblique(scan: Scan, phantom: Phantom) -> Scan:
 BROKEN = {"fracture_probability": 1.0, "age_years": 70.0}
 ROWS = (
     Row("plain"),
-    Row("fractures", BROKEN),
-    Row("severe fractures", {**BROKEN, "min_g": 0.35, "max_fractures": 6}),
+    Row("fractures, G 0.65 to 0.80", {**BROKEN, "min_g": 0.65}),
+    Row("fractures, G 0.35 to 0.80", {**BROKEN, "min_g": 0.35, "max_fractures": 6}),
     Row("kyphosis +30 degrees", {"kyphosis_degrees": 30.0}),
     Row("scoliosis to 60 degrees", {"scoliosis_probability": 1.0}),
     Row("one vertebra more or less", {"variant_probability": 1.0}),
@@ -129,7 +130,7 @@ ROWS = (
     Row("abdomen", view="abdomen"),
     Row("neck", view="neck"),
     Row("whole spine", view="spine", whole_field=True),
-    Row("whole body", view="whole", slice_mm=3.0, whole_field=True),
+    Row("whole body", view="whole", slice_mm=3.0, pixel_mm=1.3, whole_field=True),
 )
 
 
@@ -137,7 +138,8 @@ def one_record(row: Row, i: int, models: Models) -> dict:
     """Draw, scan and measure patient ``i`` of a row."""
     rng = np.random.default_rng([*SEED, i])
     phantom = random_patient(rng, replace(PLAIN, **row.options))
-    plain = random_scan(np.random.default_rng([*SEED, i, 1]), phantom, row.view, (PIXEL_MM, PIXEL_MM, row.slice_mm))
+    spacing = row.pixel_mm, row.pixel_mm, row.slice_mm
+    plain = random_scan(np.random.default_rng([*SEED, i, 1]), phantom, row.view, spacing)
     plain = replace(
         plain, kernel_sigma_mm=0.6, noise_hu=12.0, noise_grain_mm=0.55, shoulder_streak_hu=0.0,
         circle=row.view == "cone", slice_thickness_mm=row.slice_mm,
