@@ -40,6 +40,7 @@ def stage_seconds() -> dict[str, float]:
 
     from vertebra_core.curve.find import find_curve
     from vertebra_core.keypoints.find import find_keypoints
+    from vertebra_core.levels.find import name_levels
     from vertebra_core.measure import measure_vertebrae
     from vertebra_core.models import load_models
     from vertebra_core.phantom.dicom import write_phantom_archive
@@ -72,7 +73,11 @@ def stage_seconds() -> dict[str, float]:
     spine = straighten(volume, curve, settings.straighten)
     seconds["keypoints"] = best_of(lambda: find_keypoints(spine, models.keypoints, settings.keypoints))
     found = find_keypoints(spine, models.keypoints, settings.keypoints)
-    seconds["measure"] = best_of(lambda: measure_vertebrae(spine.patient_from_straight(found.points)))
+    points = spine.patient_from_straight(found.points)
+    seconds["levels"] = best_of(
+        lambda: name_levels(volume, curve, points, found.complete, models.levels, settings.levels)
+    )
+    seconds["measure"] = best_of(lambda: measure_vertebrae(points))
     result = measure_study(volume, models, settings)
     seconds["picture"] = best_of(lambda: draw_study(result, volume, settings.grading))
     return seconds

@@ -1,4 +1,4 @@
-"""Both networks with their weights, and the digest that identifies them in every row."""
+"""The networks with their weights, and the digest that identifies them in every row."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from vertebra_core.curve.network import CurveNetwork
 from vertebra_core.errors import CouldNotRun
 from vertebra_core.keypoints.find import KeypointModels
 from vertebra_core.keypoints.network import KeypointDetector, KeypointRefiner
+from vertebra_core.levels.network import LevelNetwork
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The weights that ship with the package; docs/model_card.md says what they were trained on."""
 Network = TypeVar("Network", bound=nn.Module)
-FILES = ("curve.safetensors", "detector.safetensors", "refiner.safetensors")
+FILES = ("curve.safetensors", "detector.safetensors", "refiner.safetensors", "levels.safetensors")
 
 
 @dataclass(frozen=True)
 class Models:
-    """The networks of both steps.
+    """The networks of all steps.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ class Models:
 
     curve: CurveNetwork
     keypoints: KeypointModels
+    levels: LevelNetwork
     digest: str
 
 
@@ -52,7 +54,7 @@ def weights_digest(folder: Path = WEIGHTS) -> str:
 
 
 def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
-    """Load both networks, ready for inference.
+    """Load all networks, ready for inference.
 
     Raises
     ------
@@ -60,11 +62,12 @@ def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
         A file is missing or does not fit the network.
     """
     digest = weights_digest(folder)
-    curve_file, detector_file, refiner_file = (Path(folder) / name for name in FILES)
+    curve_file, detector_file, refiner_file, levels_file = (Path(folder) / name for name in FILES)
     curve = load_network(CurveNetwork(), curve_file, device)
     detector = load_network(KeypointDetector(), detector_file, device)
     refiner = load_network(KeypointRefiner(), refiner_file, device)
-    return Models(curve, KeypointModels(detector, refiner), digest)
+    levels = load_network(LevelNetwork(), levels_file, device)
+    return Models(curve, KeypointModels(detector, refiner), levels, digest)
 
 
 def load_network(network: Network, path: Path, device: str = "cpu") -> Network:

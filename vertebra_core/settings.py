@@ -92,16 +92,16 @@ class KeypointSettings:
 class LevelSettings:
     """Names of the vertebrae: how far the network's looks are trusted and when a name is given (docs/levels.md)."""
 
-    trust: float = 0.35
+    trust: float = 0.2
     """Exponent of the looks' probabilities, fitted on left-out patients: neighbouring finds see much of the same image,
     so their evidence may not be multiplied in full."""
     doubt: float = 0.05
     """Chance that the looks of a find say nothing, fitted likewise."""
     patient_size_sd: tuple[float, float] = (0.07, 0.10)
     """SD between patients of log height and log depth: 0.058 and 0.093 among 100 patients (phantom/levels.py)."""
-    vertebra_size_sd: tuple[float, float] = (0.06, 0.08)
+    vertebra_size_sd: tuple[float, float] = (0.05, 0.07)
     """The same inside a patient: 0.037 and 0.053 among those patients, wider for what is read, fitted as `trust`."""
-    min_confidence: float = 0.7
+    min_confidence: float = 0.8
     """Below this probability a vertebra gets no name: NULL rather than a guess."""
     foreign: float = 0.95
     """A find that is the axis or the sacrum with at least this probability is dropped: the tables hold C3 to L6."""

@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vertebra_core.curve.find import find_curve
+from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.geometry import CentreLine
 from vertebra_core.keypoints.find import find_keypoints
+from vertebra_core.levels.find import name_levels
 from vertebra_core.measure import Sizes, measure_vertebrae
 from vertebra_core.models import Models
 from vertebra_core.settings import Settings
@@ -39,9 +41,9 @@ class StudyResult:
         False where the edge of the scan cuts the vertebra; such heights are not published.
     sizes : Sizes
     levels : tuple of (str or None)
-        "C3" .. "L5"; None where the view cannot tell.
+        "C3" .. "L6" (T13 where a patient has one), none twice; None where the view cannot tell.
     level_confidence : array [k]
-        NaN where the level is None.
+        Probability that the level is right, calibrated on left-out patients (docs/levels.md); NaN where it is None.
     """
 
     curve: CentreLine
@@ -68,8 +70,14 @@ def measure_study(volume: Volume, models: Models, settings: Settings, watch: Wat
     spine = straighten(volume, curve, settings.straighten)  # the planes [c, s, v] HU and both maps
     watch("keypoints")
     found = find_keypoints(spine, models.keypoints, settings.keypoints)  # paper 3.2 -> (v, s) mm
-    watch("measure")
     points = spine.patient_from_straight(found.points)  # [k, 6, 3] LPS mm
-    sizes = measure_vertebrae(points)  # equation 1
-    unnamed = (None,) * len(points)
-    return StudyResult(curve, spine, points, found.scores, found.complete, sizes, unnamed, np.full(len(points), np.nan))
+    watch("levels")
+    named = name_levels(volume, curve, points, found.complete, models.levels, settings.levels)
+    kept = ~named.foreign  # neither the axis nor the sacrum
+    if not kept.any():
+        raise NotEvaluable(Reason.NO_VERTEBRA, "what was found is the axis or the sacrum")
+    levels = tuple(level for level, keep in zip(named.levels, kept, strict=True) if keep)
+    watch("measure")
+    sizes = measure_vertebrae(points[kept])  # equation 1
+    found_kept = points[kept], found.scores[kept], found.complete[kept]
+    return StudyResult(curve, spine, *found_kept, sizes, levels, named.confidence[kept])

@@ -235,7 +235,8 @@ _SECONDS = tuple(
         ("curve", "centre line"),
         ("straighten", "sampling the planes"),
         ("keypoints", "finding vertebrae"),
-        ("measure", "mapping back and measuring"),
+        ("levels", "naming levels"),
+        ("measure", "measuring"),
         ("total", "all stages together"),
     )
 )

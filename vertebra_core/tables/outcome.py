@@ -45,7 +45,7 @@ class StudyOutcome:
     result : StudyResult or None
         Present exactly when `status` is ok or partial.
     seconds : dict
-        Wall time by stage ("read", "curve", "straighten", "keypoints", "measure").
+        Wall time by stage ("read", "curve", "straighten", "keypoints", "levels", "measure").
     """
 
     study_key: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 
-STAGES = ("read", "curve", "straighten", "keypoints", "measure")
+STAGES = ("read", "curve", "straighten", "keypoints", "levels", "measure")
 
 
 def outcome_rows(outcome: StudyOutcome, grading: GradingSettings, site: str | None = None) -> dict[str, list[Row]]:
