@@ -99,13 +99,13 @@ def write_dicom_series(
 
 def _stored_values(hu: np.ndarray) -> tuple[np.ndarray, int, bool]:
     """Pixels to store, rescale intercept, and whether they are signed."""
-    whole = np.rint(hu)
+    whole = hu if np.issubdtype(hu.dtype, np.integer) else np.rint(hu)  # no copy of a large volume without need
     low, high = (float(whole.min()), float(whole.max())) if hu.size else (0.0, 0.0)
-    if not np.array_equal(whole, hu) or low < -32768 or high > 32767:
+    if (whole is not hu and not np.array_equal(whole, hu)) or low < -32768 or high > 32767:
         raise ValueError("HU must be whole numbers that fit 16 bits")
     if low >= UNSIGNED_INTERCEPT and high <= 4095 + UNSIGNED_INTERCEPT:
-        return (whole - UNSIGNED_INTERCEPT).astype(np.uint16), UNSIGNED_INTERCEPT, False
-    return whole.astype(np.int16), 0, True
+        return (whole - np.int16(UNSIGNED_INTERCEPT)).astype(np.uint16, copy=False), UNSIGNED_INTERCEPT, False
+    return whole.astype(np.int16, copy=False), 0, True
 
 
 def _decimal(value: float) -> str:
