@@ -1,6 +1,7 @@
 """``vertebra show``: one CT measured now, one study of a cohort, and every wrong use in one line."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from flows.cli import COULD_NOT_RUN, DONE, WRONG_USE, main
 from vertebra_core.errors import Reason
 from vertebra_core.phantom.anatomy import PatientOptions
 from vertebra_core.phantom.dicom import PhantomStudy, write_phantom_archive
+from vertebra_core.tables.columns import LEVELS
 from vertebra_core.truth import Truth, read_truth
 
 LUMBAR = PhantomStudy("lumbar", (0.9, 0.9, 1.5), PatientOptions(), "explicit")
@@ -58,8 +60,11 @@ def test_what_was_found_is_printed_from_the_top_down(scans, tmp_path, capsys):
     first = sorted(scans[0].iterdir())[0]
     assert main(["show", str(first), "--out", str(tmp_path / "a.png")]) == DONE
     lines = capsys.readouterr().out.splitlines()
-    rows = [line.split() for line in lines if line.strip().startswith("#")]
-    assert [row[0] for row in rows] == [f"#{i + 1}" for i in range(len(rows))]
+    rows = [line.split() for line in lines if re.match(r"\s*(#\d+|[CTL]\d+)\s", line)]
+    assert len(rows) >= 4
+    named = [row[0] for row in rows if not row[0].startswith("#")]
+    assert named == [level for level in LEVELS if level in named]
+    assert all(row[0] in (f"#{i + 1}", *named) for i, row in enumerate(rows))
     for row in rows:
         if row[1] != "n/a":
             heights = [float(value) for value in row[1:4]]
