@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from vertebra_core.levels.chain import LONGEST_STEP, Finds, Trust, name_chain, step_weights
+from vertebra_core.levels.chain import FOREIGN, LONGEST_STEP, OVERLOOKED, Finds, Trust, name_chain, step_weights
 from vertebra_core.levels.names import LOOKS, NAMES, VARIANTS, looks_of
 from vertebra_core.levels.sizes import LOG_SIZES, SizeSpread, size_evidence
 
@@ -19,7 +19,8 @@ def random_finds(count: int, rng: np.random.Generator, sharpness: float) -> Find
     looks = np.exp(sharpness * rng.normal(size=(count, len(LOOKS))))
     sizes = LOG_SIZES[rng.integers(len(LOOKS), size=count)] + rng.normal(0, 0.1, (count, 2))
     sizes[rng.random((count, 2)) < 0.2] = np.nan
-    return Finds(looks / looks.sum(1, keepdims=True), np.exp(rng.normal(0, 0.5, count - 1)), sizes)
+    ends = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+    return Finds(looks / looks.sum(1, keepdims=True), np.exp(rng.normal(0, 0.5, count - 1)), sizes, ends)
 
 
 def by_trying_all(finds: Finds, trust: Trust, variants):
@@ -40,6 +41,11 @@ def by_trying_all(finds: Finds, trust: Trust, variants):
             weight += sum(steps[k, move - 1] for k, move in enumerate(moves))
             weight += gaussian(finds.sizes, (table @ LOG_SIZES)[list(row)], trust.spread)
             names = tuple(variant.names[state] for state in row)
+            weight += np.log(FOREIGN) * len({"C2", "S1", "S2"} & set(names))
+            if finds.ends[0] and names[0] not in ("C2", "C3"):
+                weight += np.log(OVERLOOKED)
+            if finds.ends[1] and names[-1] not in (f"L{variant.lumbar}", "S1", "S2"):
+                weight += np.log(OVERLOOKED)
             for k, name in enumerate(names):
                 total[k, NAMES.index(name)] += np.exp(weight)
             best = max(best, (weight, names))

@@ -192,3 +192,31 @@ def test_cut_and_deformed_finds_keep_their_sizes_to_themselves():
 def test_settings_say_how_far_to_trust():
     trust = trust_of(LevelSettings(trust=0.3, doubt=0.1, patient_size_sd=(1.0, 2.0), vertebra_size_sd=(3.0, 4.0)))
     assert trust == Trust(0.3, 0.1, SizeSpread((1.0, 2.0), (3.0, 4.0)))
+
+
+def test_where_the_scan_goes_on_the_spine_has_ended():
+    """Six finds that look like anything, in a scan that shows what lies below the last: it is the last lumbar one."""
+    flat = np.full((6, len(LOOKS)), 1 / len(LOOKS))
+    unknown = np.full((6, 2), np.nan)
+    open_ended = name_finds(Finds(flat, np.ones(5), unknown), PLAIN).probability
+    ended = name_finds(Finds(flat, np.ones(5), unknown, (False, True)), PLAIN).probability
+    last = [NAMES.index(name) for name in ("L4", "L5", "L6", "S1", "S2")]
+    assert open_ended[-1, last].sum() < 0.3
+    # About 1 (L5) + 0.1 (S1) + 0.01 (S2) against seventeen higher places at 0.03 each.
+    assert ended[-1, last].sum() > 0.6
+    top = name_finds(Finds(flat, np.ones(5), unknown, (True, False)), PLAIN).probability
+    assert top[0, [NAMES.index("C2"), NAMES.index("C3")]].sum() > 0.6
+
+
+@pytest.mark.parametrize(("count", "last"), [(22, "L5"), (21, "L4"), (24, "L6")])
+def test_a_row_between_two_ends_is_counted_whatever_it_looks_like(count, last):
+    flat = np.full((count, len(LOOKS)), 1 / len(LOOKS))
+    chain = name_finds(Finds(flat, np.ones(count - 1), np.full((count, 2), np.nan), (True, True)), PLAIN)
+    assert chain.path[0] in ("C2", "C3")
+    if count == 22:
+        assert (chain.path[0], chain.path[-1]) == ("C3", last)
+        assert chain.probability[-1, NAMES.index(last)] > 0.8
+    elif count < 22:
+        assert chain.path[-1] == last
+    else:
+        assert chain.path[-1] in (last, "S1")

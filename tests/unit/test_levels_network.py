@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vertebra_core.geometry import CentreLine
-from vertebra_core.levels.find import across_mm, grid_points, looks_along, name_levels, row_of, row_places
+from vertebra_core.levels.find import across_mm, grid_points, looks_along, name_levels, row_of, row_places, spine_ends
 from vertebra_core.levels.names import LOOKS
 from vertebra_core.levels.network import ACROSS, GRID_MM, ROW_MM, LevelNetwork, at_places, channels
 from vertebra_core.settings import LevelSettings
@@ -90,6 +90,20 @@ def test_looks_are_probabilities_and_the_same_wherever_the_window_begins(network
     # A multiple of the answer's rows further up: the same samples, more of the air above.
     further = looks_along(volume, LINE, np.r_[along[0] - 5 * ROW_MM, along], network)[1:]
     np.testing.assert_allclose(further[1:], all_three[1:], atol=0.03)
+
+
+def test_the_scan_tells_whether_the_row_of_finds_ends_in_it():
+    six = np.array([[0, -15, 10], [0, -15, -10], [0, 0, 9], [0, 0, -9], [0, 15, 10], [0, 15, -10]], float)
+    bone = Volume(np.full((55, 20, 20), 100, np.int16), cube(4.0).patient_from_voxel)  # z from -210 to 6
+    middle = np.stack([six - [0, 0, z] for z in (80.0, 104.0, 128.0)])
+    assert spine_ends(bone, LINE, middle) == (True, True)
+    high = np.stack([six - [0, 0, z] for z in (30.0, 54.0, 78.0)])
+    assert spine_ends(bone, LINE, high) == (False, True)
+    low = np.stack([six - [0, 0, z] for z in (130.0, 154.0, 178.0)])
+    assert spine_ends(bone, LINE, low) == (True, False)
+    air = Volume(np.full((55, 20, 20), -1000, np.int16), bone.patient_from_voxel)
+    assert spine_ends(air, LINE, middle) == (False, False)
+    assert spine_ends(bone, LINE, middle[:1]) == (False, False)
 
 
 def test_a_scan_that_shows_too_much_gets_no_names(network):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
 
-from vertebra_core.levels.names import NAMES, VARIANTS, Variant, looks_of
+from vertebra_core.levels.names import CERVICAL, MEASURED, NAMES, SACRUM, VARIANTS, Variant, looks_of
 from vertebra_core.levels.sizes import LOG_SIZES, SizeSpread, size_evidence
 
 LONGEST_STEP = 4
@@ -22,6 +22,11 @@ each of them is one in a row."""
 STEP_SD = 0.15
 """SD of log(distance / expected distance of neighbours): 0.065 on annotated spines, wider for what the detector errs
 and for crushed bodies."""
+OVERLOOKED = 0.03
+"""Chance that the row of finds ends although the scan goes on and another vertebra follows: more than the detector
+misses elsewhere, for the ends are where skull base and sacrum hide them."""
+FOREIGN = 0.1
+"""Chance that a C2, S1 or S2 in view is found at all: the detector learned from spines between C3 and L5."""
 WILD_SD = 4.0
 """Beyond this many SD a distance is no evidence but a blunder, in the points or in the patient."""
 
@@ -38,11 +43,15 @@ class Finds:
         Distance of each find from the next over the distance expected of neighbours.
     sizes : array [k, 2]
         Log of posterior height and depth, mm; NaN where one says nothing.
+    ends : tuple of bool
+        Whether the scan shows the whole place of a further vertebra above the first and below the last find: then
+        there is none that is measured, and these are the ends of the spine.
     """
 
     looks: Float[np.ndarray, "k looks"]
     ratio: Float[np.ndarray, "g"]
     sizes: Float[np.ndarray, "k 2"]
+    ends: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,14 @@ def step_patterns(weights: Float[np.ndarray, "g steps"]) -> Int[np.ndarray, "m g
     return np.stack(patterns).astype(int)
 
 
+def overlooked(row: Int[np.ndarray, "p k"], variant: Variant, ends: tuple[bool, bool]) -> Int[np.ndarray, "p"]:
+    """At how many ends a row stops short of C3 or of the last lumbar vertebra although the scan goes on there."""
+    names = variant.names
+    above = ends[0] & (row[:, 0] > names.index(CERVICAL[0]))
+    below = ends[1] & (row[:, -1] < names.index(SACRUM) - 1)
+    return above.astype(int) + below.astype(int)
+
+
 def name_chain(finds: Finds, trust: Trust, variants: tuple[Variant, ...] = VARIANTS) -> Chain:
     """Name k finds from the top down.
 
@@ -122,6 +139,8 @@ def name_chain(finds: Finds, trust: Trust, variants: tuple[Variant, ...] = VARIA
         seen = trust.doubt / table.shape[1] + (1 - trust.doubt) * finds.looks @ table.T
         score = trust.looks * np.log(seen)[k, row].sum(1) + pattern_weight[pattern]
         score += size_evidence(finds.sizes, (table @ LOG_SIZES)[row], trust.spread)
+        foreign = ~np.isin(variant.names, MEASURED)
+        score += np.log(OVERLOOKED) * overlooked(row, variant, finds.ends) + np.log(FOREIGN) * foreign[row].sum(1)
         scores.append(score + np.log(variant.prior) - np.log(len(table)))
         rows.append(np.array([NAMES.index(name) for name in variant.names])[row])
         kinds.append(np.full(len(row), kind))

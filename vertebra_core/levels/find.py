@@ -21,6 +21,10 @@ of the annotated spines has a mean of 1.00 and an SD of 0.07 (docs/levels.md).""
 DEFORMED = 0.74
 """Below this quotient of the lowest and the largest height even the posterior one may have lost height (moderate
 deformity: `GradingSettings.moderate`)."""
+NEXT_STEP, NEXT_HALF = 1.15, 0.65
+"""Where the next vertebra of a row would lie, and half of what it would take up, over the distance of the last two."""
+NEXT_ACROSS_MM, TISSUE_HU = 10.0, -200.0
+"""Half-width of the place where its body would be, and the HU above which that place shows tissue."""
 MOST_FINDS = min(len(variant.names) for variant in VARIANTS)
 """No spine has more vertebrae from the axis to the sacrum than any variant has names; more finds are blunders."""
 
@@ -73,7 +77,8 @@ def name_levels(
         nothing = Chain((NAMES[0],) * len(points), np.zeros((len(points), len(NAMES))), np.zeros(0))
         return NamedLevels((None,) * len(points), np.full(len(points), np.nan), np.zeros(len(points), bool), nothing)
     along = curve.straight_from_patient(points.mean(1))[:, 2]
-    finds = Finds(looks_along(volume, curve, along, network), neighbour_ratio(points), log_sizes(points, complete))
+    looks, sizes = looks_along(volume, curve, along, network), log_sizes(points, complete)
+    finds = Finds(looks, neighbour_ratio(points), sizes, spine_ends(volume, curve, points))
     return read_chain(name_chain(finds, trust_of(settings)), settings)
 
 
@@ -149,3 +154,20 @@ def log_sizes(points: Float[np.ndarray, "k 6 3"], complete: Bool[np.ndarray, "k"
     sizes = np.log(np.maximum(np.stack([heights[:, 2], depth], 1), 1.0))
     deformed = heights.min(1) < DEFORMED * heights.max(1)
     return np.where(np.stack([complete & ~deformed, complete], 1), sizes, np.nan)
+
+
+def spine_ends(volume: Volume, curve: CentreLine, points: Float[np.ndarray, "k 6 3"]) -> tuple[bool, bool]:
+    """Whether the scan shows the whole place of a further vertebra above the first and below the last of k finds."""
+    if len(points) < 2:
+        return False, False
+    s = curve.straight_from_patient(points.mean(1))[:, 2]
+    above, below = ((s[0], s[0] - s[1]), (s[-1], s[-1] - s[-2]))
+    return _shows_next(volume, curve, *above), _shows_next(volume, curve, *below)
+
+
+def _shows_next(volume: Volume, curve: CentreLine, end_mm: float, step_mm: float) -> bool:
+    along = end_mm + step_mm * (NEXT_STEP + NEXT_HALF * np.array([-1.0, 0.0, 1.0]))
+    across = NEXT_ACROSS_MM * np.array([-1.0, 0.0, 1.0])
+    uvs = np.stack(np.meshgrid(across, across, along, indexing="ij"), -1)
+    hu = sample_volume(volume, curve.patient_from_straight(uvs))
+    return bool(np.isfinite(hu).all() and np.mean(hu > TISSUE_HU) > 0.5)
