@@ -36,6 +36,7 @@ VERBS = {
     "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
     "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",
     "readers": "Agreement among readers who marked the same CTs, from their keypoints alone.",
+    "crossval": "Repeat the paper's five-fold cross-validation from DICOM and readers' keypoints.",
     "phantom": "Write synthetic patients with exact truth as a DICOM archive.",
     "doctor": "Check decoders, networks, devices and storage, and print the settings in force.",
 }

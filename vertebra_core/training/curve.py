@@ -16,6 +16,7 @@ from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, 
 from vertebra_core.training.curve_cases import PRESENT, UNKNOWN, CurveCase, phantom_cases, real_cases
 from vertebra_core.training.curve_data import GRID_MM, Piece, random_piece
 from vertebra_core.training.curve_spineless import spineless_piece
+from vertebra_core.training.detector import SHORTEST_RUN
 
 SHAPES = ((64, 112, 112), (48, 144, 144), (112, 80, 80), (64, 64, 64))
 """Sizes [Z, Y, X] of the pieces, 3 mm voxels: a chest with its front, a whole body, a long spine, a spine protocol."""
@@ -114,9 +115,10 @@ def rate_at(step: int, settings: CurveTraining) -> float:
     """Learning rate: linear warm-up, then half a cosine down to a hundredth; or the same throughout."""
     if not settings.decays:
         return settings.rate
-    if step < settings.warm_up:
-        return settings.rate * (step + 1) / settings.warm_up
-    share = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
+    warm_up = min(settings.warm_up, settings.steps // SHORTEST_RUN)
+    if step < warm_up:
+        return settings.rate * (step + 1) / warm_up
+    share = (step - warm_up) / max(1, settings.steps - warm_up)
     return settings.rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, share))))
 
 

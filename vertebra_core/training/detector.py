@@ -20,6 +20,8 @@ IGNORED_OVERLAP = 0.3
 """Anchors that overlap a vertebra that is cut, or cropped, more than this are neither right nor wrong."""
 KEYPOINT_WEIGHT = 10.0
 """Weight of the keypoint term: encoded errors are fractions of an anchor (1 mm is 0.04), the objectness term is not."""
+SHORTEST_RUN = 10
+"""The warm-up takes at most one step in this many, so that a short training is not all warm-up."""
 POOL = 2
 """Planes are averaged from 0.5 mm to the detector's 1 mm."""
 
@@ -167,6 +169,7 @@ def train_detector(
 
 def learning_curve(step: int, steps: int, warm_up: int = 50) -> float:
     """Linear warm-up, then half a cosine to 2 % of the learning rate."""
+    warm_up = min(warm_up, steps // SHORTEST_RUN)
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up)))
