@@ -4,6 +4,7 @@ Every number is pooled over vertebrae or patients of all studies. A number that 
 class, the mean of nothing) is None, never 0 and never 1. docs/evaluation.md defines each of them in words.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,8 +42,14 @@ def spread(values: Float[np.ndarray, "n"]) -> Spread:
     >>> spread(np.array([1.0, 3.0]))
     Spread(mean=2.0, sd=1.4142135623730951, n=2)
     """
-    mean = float(np.mean(values)) if len(values) else None
-    return Spread(mean, float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
+    n = len(values)
+    if not n:
+        return Spread(None, None, 0)
+    mean = float(values.sum()) / n
+    away = (
+        values - mean
+    )  # by hand: a bootstrap calls this a hundred thousand times, and np.std takes five times as long
+    return Spread(mean, math.sqrt(float(away @ away) / (n - 1)) if n > 1 else None, n)
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def error(difference: Float[np.ndarray, "n"]) -> Error:
     (2.0, 1.414, 2.0, -0.772, 4.772)
     """
     signed = spread(difference)
-    mae = float(np.abs(difference).mean()) if len(difference) else None
+    mae = float(np.abs(difference).sum()) / len(difference) if len(difference) else None
     if signed.mean is None or signed.sd is None:
         return Error(signed.mean, signed.sd, mae, None, None, signed.n)
     return Error(signed.mean, signed.sd, mae, signed.mean - Z_95 * signed.sd, signed.mean + Z_95 * signed.sd, signed.n)

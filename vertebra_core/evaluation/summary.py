@@ -7,7 +7,7 @@ From a list of studies to a number::
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,8 +102,8 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
             for part in value:
                 yield from numbers(part, path)
         case _ if is_dataclass(value):
-            for field in fields(value):
-                yield from numbers(getattr(value, field.name), f"{path}.{field.name}".removeprefix("."))
+            for name, part in vars(value).items():
+                yield from numbers(part, f"{path}.{name}".removeprefix("."))
 
 
 def intervals(
