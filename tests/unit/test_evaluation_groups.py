@@ -48,7 +48,7 @@ def test_slice_spacing_splits_at_its_bounds():
     studies = [study(found_of(FOUR), patient=str(i), spacing_mm=mm) for i, mm in enumerate(spacings)]
     table = by_group(gather(studies).vertebrae, GRADING)["spacing"]
     counts = {name: one.g.n for name, one in table.items()}
-    assert counts == {"slices <= 1.6 mm": 8, "slices <= 3.3 mm": 8, "slices > 3.3 mm": 4}
+    assert counts == {"slices <= 1.6 mm": 8, "slices 1.6-3.3 mm": 8, "slices > 3.3 mm": 4}
 
 
 def test_centres_in_3d_and_in_the_plane():

@@ -292,7 +292,7 @@ def groups(vertebrae: Vertebrae, grading: GradingSettings) -> Iterator[tuple[str
         *(("grade", name, grade == i) for i, name in enumerate(GRADES)),
         *(("level", name, vertebrae.level == name) for name in LEVELS),
         ("spacing", f"slices <= {sharp:g} mm", spacing <= sharp),
-        ("spacing", f"slices <= {thick:g} mm", (spacing > sharp) & (spacing <= thick)),
+        ("spacing", f"slices {sharp:g}-{thick:g} mm", (spacing > sharp) & (spacing <= thick)),
         ("spacing", f"slices > {thick:g} mm", spacing > thick),
     ]
     return ((kind, name, mask) for kind, name, mask in masks if mask.any())
