@@ -112,7 +112,10 @@ def find_cts(images: Path, readers: Path, settings: ReadingSettings) -> tuple[li
         elif not read.readings:
             without.append(f"{read.name}: no reader marked a vertebra")
         else:
-            found.append(ReadCT(read.name, series, marks_of(read, series, settings)))
+            try:
+                found.append(ReadCT(read.name, series, marks_of(read, series, settings)))
+            except (WrongUse, NotEvaluable) as refusal:
+                without.append(f"{read.name}: {refusal}")
     if not found:
         raise WrongUse(f"{images}: no usable CT of the {len(without)} readers' files in {readers}")
     return found, without
