@@ -1,5 +1,7 @@
 """What the second network learns from: targets, warps, samples that repeat, runs that go on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,12 @@ from vertebra_core.keypoints.anchors import POSITIVE_OVERLAP, anchor_overlap, bo
 from vertebra_core.keypoints.anchors import anchor_sizes as sizes_of_anchors
 from vertebra_core.keypoints.network import KeypointRefiner
 from vertebra_core.measure import genant_index
+from vertebra_core.training import loop, refiner
+from vertebra_core.training.appearance import as_slices, cut_ends
 from vertebra_core.training.checkpoint import save_weights
 from vertebra_core.training.detector import make_targets, train_detector
-from vertebra_core.training.refiner import PatchBatch, make_patches, refinement_loss, train_refiner
+from vertebra_core.training.ossify import gas_clefts, ossify
+from vertebra_core.training.refiner import forgiving, make_patches, refinement_loss, train_refiner
 from vertebra_core.training.samples import Windows
 from vertebra_core.training.spines import STACK_U_MM, Spine
 from vertebra_core.training.warp import random_affine, source_of, warp_vertebrae
@@ -34,14 +39,13 @@ def spine() -> Spine:
         low, high = (six.min(0) - [-64.0, 0.0]) / 0.5, (six.max(0) - [-64.0, 0.0]) / 0.5
         planes[:, int(low[1]) : int(high[1]), int(low[0]) : int(high[0])] = 300
     valid = np.ones(planes.shape[1:], bool)
-    return Spine("boxes", planes, valid, np.array([-64.0, 0.0]), 0.5, points, np.ones(8, bool), (-1e6, 1e6), 1.0)
+    return Spine("boxes", planes, valid, np.array([-64.0, 0.0]), 0.5, points, np.ones(8, bool), (-1e6, 1e6), 0.0)
 
 
 def test_targets_are_the_anchors_that_overlap_more_than_half(spine):
-    window = Windows([spine], np.ones(1), 3, 10)[1]
+    window = next(w for w in (Windows([spine], np.ones(1), 3, 10)[i] for i in range(10)) if w.complete.sum() >= 3)
     targets = make_targets(window, 0.5)
     whole = window.points[window.complete]
-    assert len(whole) >= 3
     v = window.origin_mm[0] + 0.25 + np.arange(targets.objectness.shape[2])
     s = window.origin_mm[1] + 0.25 + np.arange(targets.objectness.shape[1])
     overlaps = anchor_overlap(boxes_of(whole), v, s)
@@ -76,6 +80,7 @@ def test_warps_fracture_and_keep_discs():
     assert 0.33 < deepest < 0.5
     assert np.min(gaps) > 1.5  # 6 mm before: no disc is turned inside out
     assert abs(np.median(gaps) - 6.0) < 0.5
+    assert np.mean(np.array(gaps) < 4.5) > 0.03  # some discs are narrow
 
 
 def test_the_warp_takes_new_keypoints_back_to_the_old_ones():
@@ -117,19 +122,21 @@ def test_refiner_loss_is_zero_error_at_the_truth(spine):
     axis = torch.arange(side)
     peak = -0.5 * ((batch.points[..., None] - axis) / 0.7) ** 2
     logits = peak[:, :, 1, :, None] + peak[:, :, 0, None, :]
-    _, each = refinement_loss(logits, batch)
+    silent = torch.zeros(len(batch.x), 4)
+    _, each = refinement_loss(logits, silent, batch)
     assert each.max() < 0.02
-    moved = PatchBatch(batch.x, batch.points + torch.tensor([2.0, 0.0]), batch.mm, batch.weight)
-    _, off = refinement_loss(logits, moved)
+    moved = replace(batch, points=batch.points + torch.tensor([2.0, 0.0]))
+    _, off = refinement_loss(logits, silent, moved)
     np.testing.assert_allclose(off.numpy(), 2.0 * batch.mm.mean().item(), atol=0.02)
 
 
 @pytest.mark.parametrize("trainer", [train_detector, train_refiner])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(spine, tmp_path, trainer, monkeypatch):
     common = {"batch": 2, "seed": 1, "loaders": 0, "say": lambda line: None}
-    module = __import__(trainer.__module__, fromlist=["learning_curve"])
     # The schedule depends on the planned length; both runs plan the same one.
-    monkeypatch.setattr(module, "learning_curve", lambda step, steps: 1.0)
+    monkeypatch.setattr(loop, "learning_curve", lambda step, steps: 1.0)
+    monkeypatch.setattr(loop, "STEADY_FROM", 1.0)
+    monkeypatch.setattr(refiner, "CALM_FROM", 1.0)
     unbroken = trainer([spine], np.ones(1), tmp_path / "whole.pt", steps=4, **common)
     trainer([spine], np.ones(1), tmp_path / "halves.pt", steps=2, **common)
     resumed = trainer([spine], np.ones(1), tmp_path / "halves.pt", steps=4, **common)
@@ -137,3 +144,99 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(spine, tmp_path, train
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
     save_weights(tmp_path / "w.safetensors", resumed)
     assert (tmp_path / "w.safetensors").stat().st_size < 2_500_000
+
+
+def test_a_reading_of_thick_slices_is_right_within_its_tolerance(spine):
+    """Half a millimetre of each height is forgiven along the vertebra, nothing across it."""
+    batch = make_patches(Windows([spine], np.ones(1), 3, 10)[1], np.random.default_rng(0))
+    axis = torch.arange(KeypointRefiner.SIDE)
+
+    def loss(shift_mm, tolerance):
+        shifted = batch.points.clone()
+        shifted[:, 0::2] -= torch.tensor(shift_mm) / batch.mm[:, None, None] / 2  # tops up, bottoms down
+        shifted[:, 1::2] += torch.tensor(shift_mm) / batch.mm[:, None, None] / 2
+        peak = -0.5 * ((shifted[..., None] - axis) / 0.7) ** 2
+        logits = peak[:, :, 1, :, None] + peak[:, :, 0, None, :]
+        wide = replace(batch, tolerance=torch.full_like(batch.tolerance, tolerance))
+        monotone = refinement_loss(logits, torch.zeros(len(batch.x), 4), wide)[0]
+        return monotone.item()
+
+    wrong = loss([0.0, 0.45], 0.0) - loss([0.0, 0.0], 0.0)
+    forgiven = loss([0.0, 0.45], 0.5) - loss([0.0, 0.0], 0.5)
+    assert 0 < forgiven < 0.8 * wrong
+    assert loss([0.45, 0.0], 0.5) == pytest.approx(loss([0.45, 0.0], 0.0), abs=0.02)  # nothing across
+
+
+def test_errors_count_half_up_to_the_tolerance_and_in_full_beyond():
+    assert forgiving(torch.tensor([0.0, 0.4, -1.0, 2.0]), torch.tensor(1.0)).tolist() == pytest.approx(
+        [0, 0.2, 0.5, 1.5]
+    )
+
+
+def test_the_expected_error_moves_neither_maps_nor_features():
+    torch.manual_seed(0)
+    model = KeypointRefiner((4, 8))
+    logits, log_error = model(torch.randn(2, 5, 96, 96))
+    log_error.sum().backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum()}
+    assert touched == {"error"}
+    assert logits.shape == (2, 6, 96, 96)
+    assert log_error.shape == (2, 4)
+
+
+def test_slices_average_over_their_thickness_and_are_linear_between():
+    """An edge in slices of 8 pixels: a ramp whose values at the slices are the averages."""
+    planes = torch.zeros(1, 64, 16)
+    planes[:, 30:] = 800.0
+    thick = as_slices(planes, 8.0, 8.0, 0.0, 0.0)[0, :, 8].numpy()
+    assert thick[[0, 16, 48]].tolist() == pytest.approx([0.0, 0.0, 800.0], abs=1e-3)
+    # The slice at 32 covers rows 28 to 36: 6.5 of its 8 pixels (half at each end) lie behind the edge.
+    assert thick[32] == pytest.approx(800.0 * 6.5 / 8, abs=1e-2)
+    assert np.diff(thick[24:33]) == pytest.approx(np.full(8, thick[32] / 8 - thick[24] / 8), abs=1e-2)
+
+
+def test_oblique_slices_blur_along_their_own_normal():
+    planes = torch.zeros(1, 96, 96)
+    row, column = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    angle = np.deg2rad(30.0)
+    along = (row - 48) * np.cos(angle) + (column - 48) * np.sin(angle)
+    planes[0] = torch.where(along > 0, 800.0, 0.0)
+    oblique = as_slices(planes, 6.0, 6.0, angle, 0.3)[0]
+    inner = slice(24, 72)
+    for height in (-12.0, 0.0, 12.0):
+        same = (along[inner, inner] - height).abs() < 0.5
+        assert oblique[inner, inner][same].std() < 60.0  # equal along the edge but for the pixels' own width
+
+
+def test_new_bone_lies_in_front_of_the_bodies_and_moves_no_keypoint(spine):
+    v, s = np.arange(-48, 48.5, 0.5), np.arange(0, 192.0, 0.5)
+    planes = torch.full((5, len(s), len(v)), 40.0)
+    points = spine.points.copy()
+    painted = np.zeros((len(s), len(v)), bool)
+    for seed in range(20):
+        bone = ossify(planes, points, v, s, np.random.default_rng(seed))
+        painted |= (bone[2] > 100).numpy()
+    assert np.array_equal(points, spine.points)
+    front = -15.0
+    assert painted[:, v < front - 1].sum() > 500
+    assert not painted[:, v > front + 1.5].any()
+    assert not painted[:, v < front - 10].any()
+
+
+def test_gas_lies_in_bodies_and_discs(spine):
+    v, s = np.arange(-48, 48.5, 0.5), np.arange(0, 192.0, 0.5)
+    planes = torch.full((5, len(s), len(v)), 40.0)
+    gas = torch.zeros(len(s), len(v), dtype=torch.bool)
+    for seed in range(30):
+        gas |= gas_clefts(planes, spine.points, v, s, np.random.default_rng(seed))[2] < -200
+    assert gas.sum() > 200
+    assert not gas[:, np.abs(v) > 30].any()
+
+
+def test_a_plane_that_cannot_be_cut_keeps_its_own_ends():
+    """A cut that leaves too little is taken back; what was outside the image stays outside."""
+    valid = np.zeros((100, 50), bool)
+    valid[:25] = True
+    for seed in range(50):
+        cut = cut_ends(valid, np.arange(50.0), np.arange(100.0), np.random.default_rng(seed), probability=1.0)
+        assert not cut[25:].any()

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from vertebra_core.volume import AIR_HU
 
+THICK = 0.45
+"""Share of sharp sources that are shown in slices of 1 to 5 mm."""
+
 
 def blur(planes: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of every plane [c, h, w], sigma in pixels."""
@@ -35,6 +38,41 @@ def thick_slices(planes: Tensor, thickness: float, angle: float) -> Tensor:
     profile = np.clip(thickness / 2 + 0.5 - np.abs(along), 0, 1) * np.clip(1 - np.abs(across), 0, 1)
     kernel = torch.from_numpy(profile / profile.sum()).float()[None, None]
     return F.conv2d(F.pad(planes[:, None], (reach,) * 4, mode="replicate"), kernel)[:, 0]
+
+
+def as_slices(planes: Tensor, thickness: float, spacing: float, angle: float, phase: float) -> Tensor:
+    """The planes as a scan with thick slices shows them once interpolated between its slices.
+
+    Every slice averages over its thickness, and what lies between two slices is a mixture of them, as in
+    `vertebra_core.straighten`: a blur that changes along the spine with the period of the slices.
+
+    Parameters
+    ----------
+    planes : tensor [c, h, w]
+    thickness, spacing : float
+        Full width of the slice profile and distance of slices, pixels.
+    angle : float
+        Radians between the slice normal and the rows' direction: axial slices cut a kyphotic spine obliquely.
+    phase : float
+        Where the first slice lies, as a share of the spacing.
+    """
+    averaged = thick_slices(planes, thickness, angle)
+    height, width = planes.shape[-2:]
+    row, column = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    along = row * cos + column * sin
+    number = along / spacing + phase
+    lower = number.floor()
+
+    def slice_at(which: Tensor) -> Tensor:
+        """Values of the slices `which` [h, w] at the foot of every pixel on them."""
+        step = (which - phase) * spacing - along
+        x, y = 2 * (column + step * sin + 0.5) / width - 1, 2 * (row + step * cos + 0.5) / height - 1
+        grid = torch.stack([x, y], -1)[None]
+        return F.grid_sample(averaged[None], grid, padding_mode="border", align_corners=False)[0]
+
+    share = number - lower
+    return (1 - share) * slice_at(lower) + share * slice_at(lower + 1)
 
 
 def correlated_noise(shape: tuple[int, int, int], sigma_hu: float, grain: float, rng: np.random.Generator) -> Tensor:
@@ -69,9 +107,11 @@ def random_appearance(
     """
     if rng.random() < 0.8:
         planes = random_contrast(planes, rng, strength)
-    if sharp and rng.random() < 0.5 * strength:
-        thickness = rng.uniform(1.0, 5.0) / pixel_mm
-        planes = thick_slices(planes, thickness, np.deg2rad(np.clip(rng.normal(0, 15), -40, 40)))
+    if sharp and rng.random() < THICK:
+        # At any strength: the same patient must get the same heights at every slice thickness.
+        spacing = rng.uniform(1.0, 5.0) / pixel_mm
+        angle = np.deg2rad(np.clip(rng.normal(0, 15), -40, 40))
+        planes = as_slices(planes, spacing * rng.uniform(0.8, 1.4), spacing, angle, rng.random())
     if rng.random() < 0.4 * strength:
         planes = blur(planes, rng.uniform(0.3, 1.1) / pixel_mm)
     if rng.random() < 0.7:
@@ -86,13 +126,13 @@ def cut_ends(
     valid: np.ndarray, v_mm: np.ndarray, s_mm: np.ndarray, rng: np.random.Generator, probability: float = 0.35
 ) -> np.ndarray:
     """Valid pixels [s, v] after the scan was made to end, at a slant, somewhere in the plane."""
-    valid = valid.copy()
+    before, valid = valid, valid.copy()
     for direction in (1.0, -1.0):
         if rng.random() < probability:
             slope = np.tan(np.deg2rad(np.clip(rng.normal(0, 18), -45, 45)))
             where = rng.uniform(s_mm[0], s_mm[-1])
             valid &= direction * (s_mm[:, None] - where - slope * v_mm[None]) > 0
-    return valid if valid.mean() > 0.3 else np.ones_like(valid)
+    return valid if valid.mean() > 0.3 else before
 
 
 def blank(planes: Tensor, valid: np.ndarray) -> Tensor:

@@ -16,7 +16,7 @@ from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, 
 from vertebra_core.training.curve_cases import PRESENT, UNKNOWN, CurveCase, phantom_cases, real_cases
 from vertebra_core.training.curve_data import GRID_MM, Piece, random_piece
 from vertebra_core.training.curve_spineless import spineless_piece
-from vertebra_core.training.detector import SHORTEST_RUN
+from vertebra_core.training.loop import SHORTEST_RUN
 
 SHAPES = ((64, 112, 112), (48, 144, 144), (112, 80, 80), (64, 64, 64))
 """Sizes [Z, Y, X] of the pieces, 3 mm voxels: a chest with its front, a whole body, a long spine, a spine protocol."""

@@ -1,8 +1,9 @@
 """Training of the anchor network (paper 3.2, equation 3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from vertebra_core.keypoints.anchors import POSITIVE_OVERLAP, anchor_overlap, anchor_sizes, boxes_of, encode
 from vertebra_core.keypoints.network import KeypointDetector, normalise
 from vertebra_core.measure import genant_index
-from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint
+from vertebra_core.training.loop import Run, fit
 from vertebra_core.training.samples import Window, Windows
 from vertebra_core.training.spines import Spine
 
@@ -20,8 +21,7 @@ IGNORED_OVERLAP = 0.3
 """Anchors that overlap a vertebra that is cut, or cropped, more than this are neither right nor wrong."""
 KEYPOINT_WEIGHT = 10.0
 """Weight of the keypoint term: encoded errors are fractions of an anchor (1 mm is 0.04), the objectness term is not."""
-SHORTEST_RUN = 10
-"""The warm-up takes at most one step in this many, so that a short training is not all warm-up."""
+LEARNING_RATE = 1e-3
 POOL = 2
 """Planes are averaged from 0.5 mm to the detector's 1 mm."""
 
@@ -119,72 +119,24 @@ def train_detector(
     shares: np.ndarray,
     checkpoint: Path,
     *,
-    steps: int = 1500,
+    steps: int,
     batch: int = 8,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 1e-3,
-    halve_at: Sequence[int] = (),
-    seed: int = 0,
-    device: str = "cpu",
-    loaders: int = 1,
-    say: Callable[[str], None] = print,
+    learning_rate: float = LEARNING_RATE,
+    **how: Any,
 ) -> KeypointDetector:
-    """Train the anchor network; goes on from `checkpoint` where it exists.
+    """Train the anchor network; goes on from `checkpoint` where it exists. `how`: fields of `Run`."""
+    torch.manual_seed(how.get("seed", 0))
+    run = Run("detector", checkpoint, steps, batch, learning_rate, **how)
+    data = Windows(spines, shares, run.seed, steps * batch)
 
-    Parameters
-    ----------
-    halve_at : sequence of int
-        Steps at which the learning rate is halved, as in the paper (5.1); none: `learning_curve`.
-    """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = KeypointDetector().to(device)
-    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - absent from torch's stubs
-    optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
-    done = load_checkpoint(checkpoint, model, optimiser, rng)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda i: halvings(i + done, halve_at) if halve_at else learning_curve(i + done, steps)
-    )
-    data = torch.utils.data.Subset(Windows(spines, shares, seed, steps * batch), range(done * batch, steps * batch))
-    loader = torch.utils.data.DataLoader(data, batch, collate_fn=_collate, num_workers=loaders)
-    model.train()
-    recent: list[tuple[float, float]] = []
-    for step, (x, targets) in enumerate(loader, done + 1):
-        with torch.autocast(device, torch.bfloat16):
-            objectness, features = model(x.to(device, memory_format=torch.channels_last))
+    def loss_of(model: KeypointDetector, samples: tuple[Tensor, list[Targets]]) -> tuple[Tensor, np.ndarray]:
+        x, targets = samples
+        with torch.autocast(run.device, torch.bfloat16):
+            objectness, features = model(x.to(run.device, memory_format=torch.channels_last))
         bce, error = detection_loss(model, objectness, features, targets)
-        optimiser.zero_grad()
-        (bce + KEYPOINT_WEIGHT * error).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        recent.append((bce.item(), error.item()))
-        if step % 50 == 0 or step == steps:
-            say(f"detector step {step}/{steps}: objectness {_mean(recent, 0):.3f}, keypoints {_mean(recent, 1):.4f}")
-            recent.clear()
-        if step % 250 == 0 or step == steps:
-            save_checkpoint(checkpoint, model, optimiser, step, rng)
-    return model.eval()
+        return bce + KEYPOINT_WEIGHT * error, np.array([bce.item(), error.item()])
 
+    def report(mean: np.ndarray) -> str:
+        return f"objectness {mean[0]:.3f}, keypoints {mean[1]:.4f}"
 
-def learning_curve(step: int, steps: int, warm_up: int = 50) -> float:
-    """Linear warm-up, then half a cosine to 2 % of the learning rate."""
-    warm_up = min(warm_up, steps // SHORTEST_RUN)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def halvings(step: int, halve_at: Sequence[int]) -> float:
-    """One half for every bound that the step has reached.
-
-    Examples
-    --------
-    >>> [halvings(step, (1000, 1400)) for step in (0, 999, 1000, 1400)]
-    [1.0, 1.0, 0.5, 0.25]
-    """
-    return 0.5 ** sum(step >= bound for bound in halve_at)
-
-
-def _mean(rows: list[tuple[float, float]], column: int) -> float:
-    return float(np.mean([row[column] for row in rows]))
+    return fit(KeypointDetector(), data, _collate, loss_of, report, run)

@@ -17,10 +17,10 @@ from vertebra_core.training.refiner import train_refiner
 from vertebra_core.training.slices import sagittal_spines
 from vertebra_core.training.spines import PHANTOM, Spine, straight_spine
 
-PHANTOM_SHARE = 0.25
+PHANTOM_SHARE = 0.2
 """Share of training windows drawn from phantoms; the rest are real spines."""
-LEAST_SHARPNESS = 0.35
-"""Thick scans teach the place of vertebrae: they are drawn this often for the detector, whatever their heights."""
+UNSURE_SHARE = 0.5
+"""Spines whose heights are known within a tolerance only are drawn this often for each sharp one."""
 
 
 def train(
@@ -71,7 +71,7 @@ def train(
 
 def shares_of(spines: Sequence[Spine]) -> np.ndarray:
     """How often each spine is drawn: more for long and for sharp ones, a fixed share for all phantoms together."""
-    shares = np.array([max(LEAST_SHARPNESS, s.sharpness) * np.sqrt(len(s.points)) for s in spines])
+    shares = np.array([(1.0 if s.tolerance_mm == 0 else UNSURE_SHARE) * np.sqrt(len(s.points)) for s in spines])
     synthetic = np.array([s.synthetic for s in spines])
     if synthetic.any() and not synthetic.all():
         shares[synthetic] *= PHANTOM_SHARE / (1 - PHANTOM_SHARE) * shares[~synthetic].sum() / shares[synthetic].sum()
@@ -120,6 +120,6 @@ def load_spine(path: Path) -> Spine:
         values = {f.name: kept[f.name] for f in fields(Spine)}
     known = values["known_mm"]
     values["known_mm"] = (float(known[0]), float(known[1]))
-    for name, kind in (("name", str), ("pixel_mm", float), ("sharpness", float)):
+    for name, kind in (("name", str), ("pixel_mm", float), ("tolerance_mm", float)):
         values[name] = kind(values[name])
     return Spine(**values)

@@ -12,9 +12,9 @@ from vertebra_core.levels.network import LevelNetwork
 from vertebra_core.phantom.anatomy import random_patient
 from vertebra_core.phantom.patient import PatientOptions
 from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from vertebra_core.training.detector import learning_curve
 from vertebra_core.training.level_samples import LevelSample, LevelSamples
 from vertebra_core.training.level_stacks import LevelStack, load_stack, phantom_stack, save_stack, scan_stack
+from vertebra_core.training.loop import learning_curve
 from vertebra_core.training.real import annotated_volumes
 from vertebra_core.training.spines import PHANTOM
 

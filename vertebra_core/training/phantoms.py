@@ -36,4 +36,4 @@ def phantom_spine(name: str, phantom: Phantom, rng: np.random.Generator) -> Spin
     )
     points = straight.straight_from_patient(truth.points)
     known = known_range(truth, points[..., 1].min(1), points[..., 1].max(1))
-    return Spine(name, planes, straight.valid, straight.origin_mm, pixel, points, truth.complete, known, 1.0)
+    return Spine(name, planes, straight.valid, straight.origin_mm, pixel, points, truth.complete, known, 0.0)

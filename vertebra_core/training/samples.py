@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vertebra_core.settings import StraightenSettings
 from vertebra_core.training.appearance import blank, cut_ends, random_appearance
+from vertebra_core.training.ossify import GAS, OSSIFIED, gas_clefts, ossify
 from vertebra_core.training.spines import STACK_U_MM, Spine
 from vertebra_core.training.warp import DEFORMED, random_affine, source_of, warp_vertebrae
 
@@ -42,7 +43,7 @@ class Window:
         True for those that lie wholly in the window and in the image.
     known_mm : tuple of float
         Range of s within which all vertebrae are annotated.
-    sharpness : float
+    tolerance_mm : float
     """
 
     planes: Tensor
@@ -51,7 +52,7 @@ class Window:
     points: Float[np.ndarray, "k 6 2"]
     complete: Bool[np.ndarray, "k"]
     known_mm: tuple[float, float]
-    sharpness: float
+    tolerance_mm: float
 
 
 def random_window(
@@ -78,13 +79,17 @@ def random_window(
 
     planes, valid = _sample(spine, source_t, _sideways(rng, settings, s - middle))
     valid = cut_ends(valid, v, s, rng)
-    planes = random_appearance(planes, pixel, spine.sharpness >= 1.0, rng, strength)
+    if rng.random() < OSSIFIED * strength:
+        planes = ossify(planes, points, v, s, rng)
+    if rng.random() < GAS * strength:
+        planes = gas_clefts(planes, points, v, s, rng)
+    planes = random_appearance(planes, pixel, spine.tolerance_mm == 0, rng, strength)
     origin = np.array([v[0], s[0]])
     if rng.random() < 0.5:
         planes = planes.flip(0)
     known = tuple(float(affine.forward(np.array([0.0, _follow(k, spine.points, warped)]))[1]) for k in spine.known_mm)
     complete = spine.complete & whole_in(points, valid, origin, pixel)
-    return Window(blank(planes, valid), valid, origin, points, complete, (known[0], known[1]), spine.sharpness)
+    return Window(blank(planes, valid), valid, origin, points, complete, (known[0], known[1]), spine.tolerance_mm)
 
 
 def _coarse(values: np.ndarray) -> np.ndarray:

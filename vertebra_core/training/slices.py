@@ -17,8 +17,8 @@ FORMAT = "vertebra-truth-2d/1"
 SLAB_MM = 40.0
 """The slice is repeated this far to both sides, so that parallel planes read the same pixels."""
 
-SHARPNESS = 0.5
-"""Trust in their heights: sharp pixels, but one plane that need not be mid-sagittal everywhere."""
+TOLERANCE_MM = 0.5
+"""Of their heights: sharp pixels, but one plane that need not be mid-sagittal everywhere."""
 
 
 def sagittal_spines(images: Path, annotations: Path) -> Iterator[Spine]:
@@ -45,7 +45,7 @@ def sagittal_spines(images: Path, annotations: Path) -> Iterator[Spine]:
             np.array([v["complete"] for v in document["vertebrae"]], bool),
             tuple(v["level"] for v in document["vertebrae"]),
         )
-        yield straight_spine(f"sagittal_2d/{file.stem}", volume, truth, SHARPNESS)
+        yield straight_spine(f"sagittal_2d/{file.stem}", volume, truth, TOLERANCE_MM)
 
 
 def slice_volume(path: Path, spacing_row_column_mm: tuple[float, float]) -> Volume:
