@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from vertebra_core.settings import MeasureSettings
+
 ANTERIOR_TOP, ANTERIOR_BOTTOM, MIDDLE_TOP, MIDDLE_BOTTOM, POSTERIOR_TOP, POSTERIOR_BOTTOM = range(6)
 KEYPOINT_NAMES = (
     "anterior_top",
@@ -28,6 +30,10 @@ class Sizes:
         Genant index min/max of the three heights, in (0, 1].
     depth_mm : array [k]
         Mean antero-posterior length of the two endplates between the keypoints, mm.
+    ha_se_mm, hm_se_mm, hp_se_mm : array [k]
+        Standard errors of the heights, mm.
+    g_se : array [k]
+        Standard error of G.
     """
 
     ha_mm: Float[np.ndarray, "k"]
@@ -35,6 +41,10 @@ class Sizes:
     hp_mm: Float[np.ndarray, "k"]
     g: Float[np.ndarray, "k"]
     depth_mm: Float[np.ndarray, "k"]
+    ha_se_mm: Float[np.ndarray, "k"]
+    hm_se_mm: Float[np.ndarray, "k"]
+    hp_se_mm: Float[np.ndarray, "k"]
+    g_se: Float[np.ndarray, "k"]
 
 
 def genant_index(heights: Float[np.ndarray, "*k 3"]) -> Float[np.ndarray, "*k"]:
@@ -50,8 +60,17 @@ def genant_index(heights: Float[np.ndarray, "*k 3"]) -> Float[np.ndarray, "*k"]:
     return np.where(usable, safe.min(-1) / safe.max(-1), np.nan)
 
 
-def measure_vertebrae(points: Float[np.ndarray, "k 6 3"]) -> Sizes:
+def measure_vertebrae(
+    points: Float[np.ndarray, "k 6 3"],
+    errors: Float[np.ndarray, "k 4"] | None = None,
+    spacing_mm: float = 1.0,
+    settings: MeasureSettings | None = None,
+) -> Sizes:
     """Heights, Genant index and depth of vertebrae whose keypoints are in LPS mm.
+
+    `errors` are expected absolute errors of ha, hm and hp as shares of each and of G
+    (`vertebra_core.keypoints.find.FoundVertebrae`), `spacing_mm` the distance of the slices across the endplates
+    (`vertebra_core.volume.Volume.head_foot_spacing`); without errors the standard errors are NaN.
 
     Heights are straight lengths between the ends in 3D, never in the straightened plane, where kyphosis
     stretches and squeezes them.
@@ -66,4 +85,20 @@ def measure_vertebrae(points: Float[np.ndarray, "k 6 3"]) -> Sizes:
     heights = np.linalg.norm(points[:, 0::2] - points[:, 1::2], axis=-1)
     plates = np.linalg.norm(points[:, [POSTERIOR_TOP, POSTERIOR_BOTTOM]] - points[:, :2], axis=-1)
     ha, hm, hp = heights.T
-    return Sizes(ha, hm, hp, genant_index(heights), plates.mean(1))
+    height_se, g_se = standard_errors(heights, errors, spacing_mm, settings or MeasureSettings())
+    ha_se, hm_se, hp_se = height_se.T
+    return Sizes(ha, hm, hp, genant_index(heights), plates.mean(1), ha_se, hm_se, hp_se, g_se)
+
+
+def standard_errors(
+    heights: Float[np.ndarray, "k 3"],
+    errors: Float[np.ndarray, "k 4"] | None,
+    spacing_mm: float,
+    settings: MeasureSettings,
+) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k"]]:
+    """Calibrated standard errors of the heights, mm, and of G: what the network expects, and the blur of the slices."""
+    if errors is None:
+        return np.full_like(heights, np.nan), np.full(len(heights), np.nan)
+    blurred = max(0.0, spacing_mm - settings.sharp_mm)
+    heights_se = np.hypot(settings.height_error_scale * errors[:, :3] * heights, settings.height_blur * blurred)
+    return heights_se, np.hypot(settings.g_error_scale * errors[:, 3], settings.g_blur_per_mm * blurred)

@@ -89,6 +89,24 @@ class KeypointSettings:
 
 
 @dataclass(frozen=True)
+class MeasureSettings:
+    """From what the second network expects to be wrong by to standard errors."""
+
+    height_error_scale: float = 1.25
+    """Standard error of a height over its expected absolute error: 1.25 for a normal distribution, fitted on patients
+    left out (docs/accuracy.md)."""
+    g_error_scale: float = 1.25
+    """The same for G."""
+    sharp_mm: float = 1.6
+    """Two readings of slices up to this spacing agree within 0.2 to 0.4 mm, of thicker ones within 0.9 to 1.3 mm
+    (docs/numbers.md): there the border itself is uncertain, whoever reads it."""
+    height_blur: float = 0.3
+    """Standard error of a height, mm, for every mm of spacing above ``sharp_mm``; fitted likewise."""
+    g_blur_per_mm: float = 0.01
+    """The same for G, 1/mm."""
+
+
+@dataclass(frozen=True)
 class LevelSettings:
     """Names of the vertebrae: how far the network's looks are trusted and when a name is given (docs/levels.md)."""
 
@@ -127,6 +145,7 @@ class Settings:
     curve: CurveSettings = field(default_factory=CurveSettings)
     straighten: StraightenSettings = field(default_factory=StraightenSettings)
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
     levels: LevelSettings = field(default_factory=LevelSettings)
     grading: GradingSettings = field(default_factory=GradingSettings)
 

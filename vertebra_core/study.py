@@ -72,12 +72,14 @@ def measure_study(volume: Volume, models: Models, settings: Settings, watch: Wat
     found = find_keypoints(spine, models.keypoints, settings.keypoints)  # paper 3.2 -> (v, s) mm
     points = spine.patient_from_straight(found.points)  # [k, 6, 3] LPS mm
     watch("levels")
-    named = name_levels(volume, curve, points, found.complete, models.levels, settings.levels)
+    named = name_levels(volume, curve, points, found.complete, models.levels, settings.levels)  # C3 .. L6
     kept = ~named.foreign  # neither the axis nor the sacrum
     if not kept.any():
         raise NotEvaluable(Reason.NO_VERTEBRA, "what was found is the axis or the sacrum")
     levels = tuple(level for level, keep in zip(named.levels, kept, strict=True) if keep)
     watch("measure")
-    sizes = measure_vertebrae(points[kept])  # equation 1
+    sizes = measure_vertebrae(
+        points[kept], found.errors[kept], volume.head_foot_spacing, settings.measure
+    )  # equation 1
     found_kept = points[kept], found.scores[kept], found.complete[kept]
     return StudyResult(curve, spine, *found_kept, sizes, levels, named.confidence[kept])

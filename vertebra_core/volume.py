@@ -42,6 +42,19 @@ class Volume:
         return np.linalg.norm(self.patient_from_voxel[:3, :3], axis=0)
 
     @property
+    def head_foot_spacing(self) -> float:
+        """Voxel size along the axis nearest to head-foot, mm: what blurs endplates.
+
+        Examples
+        --------
+        >>> sagittal = np.array([[0.0, 0, 3, 0], [1, 0, 0, 0], [0, -0.8, 0, 0], [0, 0, 0, 1]])
+        >>> float(Volume(np.zeros((2, 2, 2), np.int16), sagittal).head_foot_spacing)
+        0.8
+        """
+        direction = self.patient_from_voxel[2, :3] / self.spacing
+        return float(self.spacing[np.abs(direction).argmax()])
+
+    @property
     def corners(self) -> np.ndarray:
         """LPS coordinates [8, 3] of the centres of the eight corner voxels, mm."""
         last = np.array(self.hu.shape[::-1], float) - 1

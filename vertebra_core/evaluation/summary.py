@@ -82,6 +82,7 @@ def found_by(result: "StudyResult") -> Found:
         heights=np.where(whole[:, None], heights, np.nan),
         g=np.where(whole, sizes.g, np.nan),
         levels=result.levels,
+        standard_errors=np.stack([sizes.ha_se_mm, sizes.hm_se_mm, sizes.hp_se_mm, sizes.g_se], axis=1),
     )
 
 

@@ -46,12 +46,16 @@ class FoundVertebrae:
         Keypoints (v, s), mm.
     scores : array [k]
         Objectness of the best anchor, 0 to 1.
+    errors : array [k, 4]
+        Expected absolute error of ha, hm and hp as a share of each, and of G; not yet calibrated
+        (`vertebra_core.settings.MeasureSettings`). NaN without a refiner.
     complete : array [k], bool
         False where a keypoint lies beyond the end of the image or within ``settings.edge_mm`` of it.
     """
 
     points: Float[np.ndarray, "k 6 2"]
     scores: Float[np.ndarray, "k"]
+    errors: Float[np.ndarray, "k 4"]
     complete: Bool[np.ndarray, "k"]
 
 
@@ -67,16 +71,17 @@ def find_keypoints(spine: StraightSpine, models: KeypointModels, settings: Keypo
     planes = torch.from_numpy(spine.planes).to(device)
     with torch.inference_mode():
         points, scores = detect(planes, spine, models.detector, settings)
+        errors = np.full((len(points), 4), np.nan)
         if len(points) and models.refiner is not None:
-            points = refine(planes, spine, models.refiner, points)
+            points, errors = refine(planes, spine, models.refiner, points)
     inside_mm = distance_to_edge(spine, points)
     seen = (inside_mm > 0).sum(1) >= SEEN_POINTS
-    points, scores, inside_mm = points[seen], scores[seen], inside_mm[seen]
+    points, scores, errors, inside_mm = points[seen], scores[seen], errors[seen], inside_mm[seen]
     if not len(points):
         raise NotEvaluable(Reason.NO_VERTEBRA, "no vertebra was found on the straightened plane")
     order = np.argsort(points[..., 1].mean(1), kind="stable")
     complete = inside_mm.min(1) > settings.edge_mm
-    return FoundVertebrae(points[order], scores[order], complete[order])
+    return FoundVertebrae(points[order], scores[order], errors[order], complete[order])
 
 
 def detect(
@@ -109,12 +114,23 @@ def detect(
     return np.array(merged).reshape(-1, 6, 2), np.array([scores[group[0]] for group in groups])
 
 
-def refine(planes: Tensor, spine: StraightSpine, refiner: KeypointRefiner, points: np.ndarray) -> np.ndarray:
-    """Read all six points again on a patch turned and scaled to each vertebra."""
+def refine(
+    planes: Tensor, spine: StraightSpine, refiner: KeypointRefiner, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read all six points again on a patch turned and scaled to each vertebra.
+
+    Returns
+    -------
+    points [k, 6, 2] mm, errors [k, 4] as in `FoundVertebrae`
+    """
     patches = patches_around(points, KeypointRefiner.SIDE)
     x = normalise(sample_patches(planes, spine.origin_mm, spine.pixel_mm, patches))
-    pixels = soft_argmax_2d(refiner(x)).cpu().numpy().astype(float)
-    return patches.plane_from_patch(pixels)
+    logits, log_error = refiner(x)
+    pixels = soft_argmax_2d(logits).cpu().numpy().astype(float)
+    expected = log_error.float().exp().cpu().numpy().astype(float)  # of ha, hm, hp in pixels, of 100 G
+    heights = np.linalg.norm(pixels[:, 0::2] - pixels[:, 1::2], axis=-1)
+    errors = np.concatenate([expected[:, :3] / np.maximum(heights, 1.0), expected[:, 3:] / 100], 1)
+    return patches.plane_from_patch(pixels), errors
 
 
 def distance_to_edge(spine: StraightSpine, points: Float[np.ndarray, "k 6 2"]) -> Float[np.ndarray, "k 6"]:

@@ -41,14 +41,15 @@ class UNet2d(nn.Module):
             _convolutions(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features at full resolution [b, widths[0], h, w], and the deepest ones."""
         skips: list[Tensor] = []
         for i, block in enumerate(self.down):
             x = block(x if i == 0 else nn.functional.max_pool2d(x, 2))  # [b, widths[i], h / 2^i, w / 2^i]
             skips.append(x)
         for block, skip in zip(self.up, skips[-2::-1], strict=True):
             x = block(torch.cat([nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
-        return x  # [b, widths[0], h, w]
+        return x, skips[-1]
 
 
 class KeypointDetector(nn.Module):
@@ -73,7 +74,7 @@ class KeypointDetector(nn.Module):
         nn.init.constant_(cast(Tensor, self.objectness.bias), -5.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.unet(x)
+        features, _ = self.unet(x)
         return self.objectness(features), features
 
     def keypoints(self, features: Tensor, image: Tensor, anchor: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -84,9 +85,11 @@ class KeypointDetector(nn.Module):
 
 
 class KeypointRefiner(nn.Module):
-    """Six heat maps on a patch turned and scaled to one vertebra; soft-argmax gives the points.
+    """Six heat maps on a patch turned and scaled to one vertebra, and how wrong their heights are likely to be.
 
-    Input [b, 5, 96, 96], normalised. Output: logits [b, 6, 96, 96].
+    Input [b, 5, 96, 96], normalised. Output: logits [b, 6, 96, 96], whose soft-argmax gives the points, and the log of
+    the expected absolute error of ha, hm, hp (pixels of the patch) and of 100 G, [b, 4]. The error is read from the
+    spread of the maps and from the deepest features, and learns without moving either.
     """
 
     SIDE = 96
@@ -96,9 +99,13 @@ class KeypointRefiner(nn.Module):
         super().__init__()
         self.unet = UNet2d(PLANES, widths)
         self.maps = nn.Conv2d(widths[0], 6, 1)
+        self.error = nn.Sequential(nn.Linear(widths[-1] + 12, 32), nn.ReLU(), nn.Linear(32, 4))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.maps(self.unet(x))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features, deep = self.unet(x)
+        logits = self.maps(features)
+        clues = torch.cat([deep.detach().float().mean((2, 3)), spread_2d(logits.detach()).log().flatten(1)], 1)
+        return logits, self.error(clues)
 
 
 def soft_argmax_2d(logits: Tensor) -> Tensor:
@@ -108,3 +115,15 @@ def soft_argmax_2d(logits: Tensor) -> Tensor:
     columns = torch.arange(width, device=logits.device, dtype=weights.dtype)
     rows = torch.arange(height, device=logits.device, dtype=weights.dtype)
     return torch.stack([(weights.sum(-2) * columns).sum(-1), (weights.sum(-1) * rows).sum(-1)], -1)
+
+
+def spread_2d(logits: Tensor) -> Tensor:
+    """Standard deviation (across, along), in pixels, of the softmax of each map: [..., h, w] -> [..., 2]."""
+    height, width = logits.shape[-2:]
+    weights = logits.float().flatten(-2).softmax(-1).unflatten(-1, (height, width))
+    spreads = []
+    for profile in (weights.sum(-2), weights.sum(-1)):
+        place = torch.arange(profile.shape[-1], device=logits.device, dtype=profile.dtype)
+        mean = (profile * place).sum(-1, keepdim=True)
+        spreads.append((profile * (place - mean) ** 2).sum(-1).clamp_min(1e-4).sqrt())
+    return torch.stack(spreads, -1)

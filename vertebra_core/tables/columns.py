@@ -118,6 +118,7 @@ _COORDINATES = tuple(
 )
 
 _NOT_YET = "NULL in this version: not estimated yet."
+_CALIBRATED = "second network, calibrated on patients left out (docs/accuracy.md)"
 _GRADING = "Genant 1993; paper sections 4 and 5; bounds inclusive, no rounding"
 
 VERTEBRAE = (
@@ -154,9 +155,9 @@ VERTEBRAE = (
     Column("ha_mm", REAL, "mm", "Anterior height: keypoint 0 to 1.", "paper section 1"),
     Column("hm_mm", REAL, "mm", "Middle height: keypoint 2 to 3.", "paper section 1"),
     Column("hp_mm", REAL, "mm", "Posterior height: keypoint 4 to 5.", "paper section 1"),
-    Column("ha_se_mm", REAL, "mm", f"Standard error of `ha_mm`. {_NOT_YET}", "measurement error model"),
-    Column("hm_se_mm", REAL, "mm", f"Standard error of `hm_mm`. {_NOT_YET}", "measurement error model"),
-    Column("hp_se_mm", REAL, "mm", f"Standard error of `hp_mm`. {_NOT_YET}", "measurement error model"),
+    Column("ha_se_mm", REAL, "mm", "Standard error of `ha_mm`.", _CALIBRATED),
+    Column("hm_se_mm", REAL, "mm", "Standard error of `hm_mm`.", _CALIBRATED),
+    Column("hp_se_mm", REAL, "mm", "Standard error of `hp_mm`.", _CALIBRATED),
     Column(
         "g",
         REAL,
@@ -164,7 +165,7 @@ VERTEBRAE = (
         "Genant index: smallest of the three heights over the largest, not rounded.",
         "paper equation 1",
     ),
-    Column("g_se", REAL, "ratio", f"Standard error of `g`. {_NOT_YET}", "measurement error model"),
+    Column("g_se", REAL, "ratio", "Standard error of `g`.", _CALIBRATED),
     Column(
         "grade",
         TEXT,

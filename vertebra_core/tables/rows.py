@@ -60,6 +60,8 @@ def _vertebra_row(result: "StudyResult", i: int, along: float, grading: GradingS
     complete, sizes = bool(result.complete[i]), result.sizes
     ha, hm, hp = (_length(h[i]) if complete else None for h in (sizes.ha_mm, sizes.hm_mm, sizes.hp_mm))
     g = _number(sizes.g[i]) if complete else None
+    errors = (sizes.ha_se_mm, sizes.hm_se_mm, sizes.hp_se_mm, sizes.g_se)
+    ha_se, hm_se, hp_se, g_se = (_number(e[i]) if complete and g is not None else None for e in errors)
     name = grade(g, grading)
     coordinates = {
         f"{point}_{axis}_mm": float(value)
@@ -76,7 +78,11 @@ def _vertebra_row(result: "StudyResult", i: int, along: float, grading: GradingS
         "ha_mm": ha,
         "hm_mm": hm,
         "hp_mm": hp,
+        "ha_se_mm": ha_se,
+        "hm_se_mm": hm_se,
+        "hp_se_mm": hp_se,
         "g": g,
+        "g_se": g_se,
         "grade": name,
         "shape": None if None in (ha, hm, hp) else shape(ha, hm, hp, name),  # type: ignore[arg-type]
         "depth_mm": _length(sizes.depth_mm[i]) if complete else None,
