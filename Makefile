@@ -5,6 +5,8 @@
 #   make check     style, types, import layers and docstrings only
 #   make test-unit test-property test-oracle test-faults test-end-to-end test-docs
 #   make bench     how long each stage takes here, beside the figures of the last release
+#   make accuracy-phantoms            held-out phantoms, each setting alone, keypoints beside masks: about 100 minutes
+#   make accuracy-real CT=FOLDER      annotated CT, each patient left out in training: a night (docs/accuracy.md)
 #   make install   the environment in .venv, alone
 #   make clean     remove what was built
 #
@@ -21,7 +23,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 pytho
 CODE := flows tasks vertebra_core
 COVERAGE := 90
 
-.PHONY: install demo test check bench clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test check bench accuracy-phantoms accuracy-real clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -59,6 +61,17 @@ test-docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+accuracy-phantoms: $(STAMP)
+	$(BIN)/python -m benchmarks.accuracy.phantoms
+	$(BIN)/python -m benchmarks.accuracy.robustness
+	$(BIN)/python -m benchmarks.accuracy.mask_way
+
+accuracy-real: $(STAMP)
+	@test -n "$(CT)" || { echo "name the folder of annotated CT: make accuracy-real CT=FOLDER"; exit 1; }
+	$(BIN)/python -m benchmarks.accuracy.leave_out --images $(CT) --annotations $(CT)/annotations --work build/leave-out
+	$(BIN)/python -m benchmarks.accuracy.consistency --images $(CT) --annotations $(CT)/annotations --work build/leave-out
+	$(BIN)/python -m benchmarks.levels --images $(CT) --annotations $(CT)/annotations --work build/levels
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache
