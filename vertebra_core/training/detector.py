@@ -130,6 +130,7 @@ def train_detector(
     data = Windows(spines, shares, run.seed, steps * batch)
 
     def loss_of(model: KeypointDetector, samples: tuple[Tensor, list[Targets]]) -> tuple[Tensor, np.ndarray]:
+        """Loss, and both of its terms."""
         x, targets = samples
         with torch.autocast(run.device, torch.bfloat16):
             objectness, features = model(x.to(run.device, memory_format=torch.channels_last))
@@ -137,6 +138,7 @@ def train_detector(
         return bce + KEYPOINT_WEIGHT * error, np.array([bce.item(), error.item()])
 
     def report(mean: np.ndarray) -> str:
+        """Both terms as text."""
         return f"objectness {mean[0]:.3f}, keypoints {mean[1]:.4f}"
 
     return fit(KeypointDetector(), data, _collate, loss_of, report, run)

@@ -145,6 +145,7 @@ def train_refiner(
     data = Windows(spines, shares, run.seed + 1, steps * batch, calm_from=round(CALM_FROM * steps) * batch)
 
     def loss_of(model: KeypointRefiner, patches: PatchBatch) -> tuple[Tensor, np.ndarray] | None:
+        """Loss and the distances of the six points, mm."""
         if len(patches.x) < 2:  # batch normalisation needs two
             return None
         patches = patches.to(run.device)
@@ -154,6 +155,7 @@ def train_refiner(
         return loss, each.cpu().numpy()
 
     def report(each: np.ndarray) -> str:
+        """The six distances as text."""
         return f"distance of the six points {' '.join(f'{d:.2f}' for d in each)} mm"
 
     return fit(KeypointRefiner(), data, _Collate(), loss_of, report, run)
