@@ -92,17 +92,17 @@ class KeypointSettings:
 class MeasureSettings:
     """From what the second network expects to be wrong by to standard errors."""
 
-    height_error_scale: float = 1.25
+    height_error_scale: float = 1.15
     """Standard error of a height over its expected absolute error: 1.25 for a normal distribution, fitted on patients
     left out (docs/accuracy.md)."""
-    g_error_scale: float = 1.25
+    g_error_scale: float = 1.0
     """The same for G."""
     sharp_mm: float = 1.6
     """Two readings of slices up to this spacing agree within 0.2 to 0.4 mm, of thicker ones within 0.9 to 1.3 mm
     (docs/numbers.md): there the border itself is uncertain, whoever reads it."""
-    height_blur: float = 0.3
+    height_blur: float = 0.45
     """Standard error of a height, mm, for every mm of spacing above ``sharp_mm``; fitted likewise."""
-    g_blur_per_mm: float = 0.01
+    g_blur_per_mm: float = 0.018
     """The same for G, 1/mm."""
 
 

@@ -85,7 +85,7 @@ def keypoints(*, run: Asked = COMMON, phantoms: int = 60, detector_steps: int = 
     _train(train, run, phantoms=phantoms, detector_steps=detector_steps, refiner_steps=refiner_steps)
 
 
-def levels(*, run: Asked = COMMON, phantoms: int = 100, steps: int = 600) -> None:
+def levels(*, run: Asked = COMMON, phantoms: int = 100, steps: int = 1800) -> None:
     """Train the network that tells levels; goes on from its last checkpoint.
 
     Example: vertebra train levels --images ct --annotations ct/annotations
