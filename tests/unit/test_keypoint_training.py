@@ -10,11 +10,14 @@ from vertebra_core.keypoints.anchors import POSITIVE_OVERLAP, anchor_overlap, bo
 from vertebra_core.keypoints.anchors import anchor_sizes as sizes_of_anchors
 from vertebra_core.keypoints.network import KeypointRefiner
 from vertebra_core.measure import genant_index
+from vertebra_core.phantom.anatomy import random_patient
+from vertebra_core.phantom.patient import PLAIN
 from vertebra_core.training import loop, refiner
 from vertebra_core.training.appearance import as_slices, cut_ends
 from vertebra_core.training.checkpoint import save_weights
 from vertebra_core.training.detector import make_targets, train_detector
 from vertebra_core.training.ossify import gas_clefts, ossify
+from vertebra_core.training.phantoms import phantom_spine
 from vertebra_core.training.refiner import forgiving, make_patches, refinement_loss, train_refiner
 from vertebra_core.training.samples import Windows
 from vertebra_core.training.spines import STACK_U_MM, Spine
@@ -240,3 +243,22 @@ def test_a_plane_that_cannot_be_cut_keeps_its_own_ends():
     for seed in range(50):
         cut = cut_ends(valid, np.arange(50.0), np.arange(100.0), np.random.default_rng(seed), probability=1.0)
         assert not cut[25:].any()
+
+
+def test_training_phantoms_stay_where_their_keypoints_are():
+    """The plates of intact bodies, as half of their brightness shows them, lie evenly about the keypoints."""
+    rng = np.random.default_rng(3)
+    patient = random_patient(rng, replace(PLAIN, density_hu=40.0))
+    spine = phantom_spine("even", patient, rng)
+    column = np.rint((spine.points[:, 2:4, 0].mean(1) - spine.origin_mm[0]) / spine.pixel_mm).astype(int)
+    offsets = []
+    for six, v in zip(spine.points[6:16], column[6:16], strict=True):
+        profile = spine.planes[8, :, v - 2 : v + 3].mean(1)
+        for point, outward in ((six[2], -1), (six[3], 1)):
+            place = (point[1] - spine.origin_mm[1]) / spine.pixel_mm
+            near = np.arange(int(place) - 4, int(place) + 6)
+            weight = np.clip(profile[near] - 150.0, 0, None)
+            if weight.sum() > 0:
+                offsets.append([outward, ((weight * near).sum() / weight.sum() - place) * spine.pixel_mm])
+    top, bottom = (np.mean([o for side, o in offsets if side == way]) for way in (-1, 1))
+    assert abs(top + bottom) < 0.2  # the plates lie inside the points by as much above as below
