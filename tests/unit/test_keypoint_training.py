@@ -135,10 +135,9 @@ def test_refiner_loss_is_zero_error_at_the_truth(spine):
 
 @pytest.mark.parametrize("trainer", [train_detector, train_refiner])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(spine, tmp_path, trainer, monkeypatch):
-    common = {"batch": 2, "seed": 1, "loaders": 0, "say": lambda line: None}
+    common = {"batch": 2, "seed": 1, "loaders": 0, "steady_from": 1.0, "say": lambda line: None}
     # The schedule depends on the planned length; both runs plan the same one.
     monkeypatch.setattr(loop, "learning_curve", lambda step, steps: 1.0)
-    monkeypatch.setattr(loop, "STEADY_FROM", 1.0)
     monkeypatch.setattr(refiner, "CALM_FROM", 1.0)
     unbroken = trainer([spine], np.ones(1), tmp_path / "whole.pt", steps=4, **common)
     trainer([spine], np.ones(1), tmp_path / "halves.pt", steps=2, **common)

@@ -141,7 +141,7 @@ def test_the_loss_counts_only_rows_of_vertebrae():
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "learning_curve", lambda step, steps: 1.0)
+    monkeypatch.setattr("vertebra_core.training.loop.learning_curve", lambda step, steps: 1.0)
     monkeypatch.setattr("vertebra_core.training.level_samples.ROWS", 24)
     common = {"batch": 2, "seed": 1, "say": lambda line: None}
     unbroken = training.train_levels([striped()], tmp_path / "whole.pt", steps=4, **common)

@@ -141,4 +141,5 @@ def train_detector(
         """Both terms as text."""
         return f"objectness {mean[0]:.3f}, keypoints {mean[1]:.4f}"
 
-    return fit(KeypointDetector(), data, _collate, loss_of, report, run)
+    network = KeypointDetector().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stubs
+    return fit(network, data, _collate, loss_of, report, run)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,14 @@ from torch import Tensor
 from vertebra_core.levels.network import LevelNetwork
 from vertebra_core.phantom.anatomy import random_patient
 from vertebra_core.phantom.patient import PatientOptions
-from vertebra_core.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from vertebra_core.training.checkpoint import save_weights
 from vertebra_core.training.level_samples import LevelSample, LevelSamples
 from vertebra_core.training.level_stacks import LevelStack, load_stack, phantom_stack, save_stack, scan_stack
-from vertebra_core.training.loop import learning_curve
+from vertebra_core.training.loop import Run, fit
 from vertebra_core.training.real import annotated_volumes
 from vertebra_core.training.spines import PHANTOM
 
+LEARNING_RATE = 2e-3
 VARIANT_SHARE = 0.3
 """Share of phantoms with one vertebra more or less: more than among people, or the network would hardly meet one."""
 
@@ -109,45 +111,23 @@ def _together(samples: list[LevelSample]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def train_levels(
-    stacks: Sequence[LevelStack],
-    checkpoint: Path,
-    *,
-    steps: int = 1800,
-    batch: int = 8,
-    learning_rate: float = 2e-3,
-    seed: int = 0,
-    device: str = "cpu",
-    loaders: int = 0,
-    say: Callable[[str], None] = print,
+    stacks: Sequence[LevelStack], checkpoint: Path, *, steps: int = 1800, batch: int = 8, **how: Any
 ) -> LevelNetwork:
-    """Train the network on `batch` windows a step; goes on from `checkpoint`."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = LevelNetwork().to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=2e-2)
-    done = load_checkpoint(checkpoint, model, optimiser, rng)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_curve(i + done, steps))
-    samples = LevelSamples(stacks, seed + 1, steps * batch)
-    data = torch.utils.data.Subset(samples, range(done * batch, steps * batch))
-    # With a generator of its own the loader leaves torch's alone, which dropout draws from and the checkpoint holds.
-    own = torch.Generator()
-    loader = torch.utils.data.DataLoader(data, batch, collate_fn=_together, num_workers=loaders, generator=own)
-    model.train()
-    recent: list[tuple[float, float]] = []
-    for step, (x, rows, looks) in enumerate(loader, done + 1):
-        with torch.autocast(device, torch.bfloat16):
-            logits = model(x.to(device))
-        loss, right = level_loss(logits, rows.to(device), looks.to(device))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        recent.append((loss.item(), right.item()))
-        if step % 50 == 0 or step == steps:
-            mean = np.mean(recent, 0)
-            say(f"levels step {step}/{steps}: loss {mean[0]:.3f}, looks right {mean[1]:.2f}")
-            recent.clear()
-        if step % 150 == 0 or step == steps:
-            save_checkpoint(checkpoint, model, optimiser, step, rng)
-    return model.eval()
+    """Train the network on `batch` windows a step; goes on from `checkpoint`. `how`: fields of `Run`."""
+    torch.manual_seed(how.get("seed", 0))
+    how = {"loaders": 0, **how}
+    run = Run("levels", checkpoint, steps, batch, LEARNING_RATE, weight_decay=2e-2, steady_from=1.0, **how)
+
+    def loss_of(model: LevelNetwork, samples: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, np.ndarray]:
+        """Loss, and it with the share of looks that are right."""
+        x, rows, looks = (part.to(run.device) for part in samples)
+        with torch.autocast(run.device, torch.bfloat16):
+            logits = model(x)
+        loss, right = level_loss(logits, rows, looks)
+        return loss, np.array([loss.item(), right.item()])
+
+    def report(mean: np.ndarray) -> str:
+        """Both as text."""
+        return f"loss {mean[0]:.3f}, looks right {mean[1]:.2f}"
+
+    return fit(LevelNetwork(), LevelSamples(stacks, run.seed + 1, steps * batch), _together, loss_of, report, run)

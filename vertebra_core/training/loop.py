@@ -1,4 +1,4 @@
-"""The one training loop of detector and refiner: batches in, a network out; stops and goes on anywhere."""
+"""The one training loop of detector, refiner and levels: batches in, a network out; stops and goes on anywhere."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ STEADY_FROM = 0.7
 """Share of the steps after which batch normalisation keeps its means: the rest of the training sees what inference
 will. With means that follow the augmented batches to the end, clean and sharp patches were read 0.3-0.9 mm too low
 (docs/experiments.md)."""
-CHECKPOINT_EVERY, SAY_EVERY = 250, 50
+CHECKPOINT_EVERY, SAY_EVERY = 150, 50
 LARGEST_GRADIENT = 5.0
 WARM_UP, SHORTEST_RUN = 50, 10
 """Steps of the warm-up, at most one step in this many: a short training is not all warm-up."""
@@ -36,6 +36,8 @@ class Run:
         AdamW's, at its height (`learning_curve`).
     halve_at : sequence of int
         Steps at which the learning rate is halved, as in the paper (5.1); none: `learning_curve`.
+    steady_from : float
+        Share of the steps after which batch normalisation keeps its means; 1: it never does.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Run:
     learning_rate: float
     weight_decay: float = 1e-3
     halve_at: Sequence[int] = ()
+    steady_from: float = STEADY_FROM
     seed: int = 0
     device: str = "cpu"
     loaders: int = 1
@@ -89,6 +92,8 @@ def fit(
 
     Parameters
     ----------
+    network : nn.Module
+        Made, and torch seeded, by the caller.
     data : Dataset
         At least ``steps * batch`` samples, each a pure function of its number.
     collate : callable
@@ -103,18 +108,19 @@ def fit(
     nn.Module
         The same network, ready for inference.
     """
-    torch.manual_seed(run.seed)
     rng = np.random.default_rng(run.seed)
-    network.to(run.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stubs
+    network.to(run.device)
     optimiser = torch.optim.AdamW(network.parameters(), run.learning_rate, weight_decay=run.weight_decay)
     done = load_checkpoint(run.checkpoint, network, optimiser, rng)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda i: halvings(i + done, run.halve_at) if run.halve_at else learning_curve(i + done, run.steps)
     )
     ahead = torch.utils.data.Subset(data, range(done * run.batch, run.steps * run.batch))
-    loader = torch.utils.data.DataLoader(ahead, run.batch, collate_fn=collate, num_workers=run.loaders)
+    # With a generator of its own the loader leaves torch's alone, which dropout draws from and the checkpoint holds.
+    own = torch.Generator()
+    loader = torch.utils.data.DataLoader(ahead, run.batch, collate_fn=collate, num_workers=run.loaders, generator=own)
     network.train()
-    steady_from = round(STEADY_FROM * run.steps)
+    steady_from = round(run.steady_from * run.steps)
     recent: list[np.ndarray] = []
     for step, batch in enumerate(loader, done + 1):
         if step > steady_from:

@@ -158,4 +158,5 @@ def train_refiner(
         """The six distances as text."""
         return f"distance of the six points {' '.join(f'{d:.2f}' for d in each)} mm"
 
-    return fit(KeypointRefiner(), data, _Collate(), loss_of, report, run)
+    network = KeypointRefiner().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stubs
+    return fit(network, data, _Collate(), loss_of, report, run)
