@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from flows.printing import number, print_table
 
 if TYPE_CHECKING:
+    from vertebra_core.evaluation.evidence import Comparison
     from vertebra_core.evaluation.metrics import Classification, Detection, Measurement, Naming, Share, Spread
     from vertebra_core.evaluation.summary import Summary
 
@@ -30,6 +31,26 @@ def print_studies(by_study: Sequence[dict]) -> None:
     for study in by_study:
         if not study["compared"]:
             print(f"Nothing to compare for {study['name']}: {study['state']}")
+
+
+def study_row(comparison: "Comparison") -> dict:
+    """What one line of the list of studies says of a study beside its truth."""
+    from vertebra_core.evaluation.evidence import gather
+    from vertebra_core.evaluation.summary import summarise
+
+    own, matching = summarise(gather([comparison])), comparison.matching
+    whole = own.groups["all"]["all"]
+    return {
+        "annotated": len(matching.pairs) + len(matching.missed),
+        "found": len(matching.pairs),
+        "missed": len(matching.missed),
+        "false": len(matching.false),
+        "outside": len(matching.outside),
+        "localization_mm": own.detection.localization_mm.mean,
+        "heights_mae_mm": whole.heights_mm.mae,
+        "g_bias": whole.g.bias,
+        "g_mae": whole.g.mae,
+    }
 
 
 def print_summary(summary: "Summary", ranges: Intervals, n_patients: int, strict: bool) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.accuracy.records import kept
 from benchmarks.accuracy.scoring import print_scores, read_scores, score
 from vertebra_core.evaluation.evidence import Comparison, gather
 from vertebra_core.models import WEIGHTS, load_models
@@ -93,8 +94,9 @@ def measure(args: argparse.Namespace, weights: Path, left_out: Sequence[str]) ->
     models = load_models(weights)
     for name, volume, truth in annotated_volumes(args.images, args.annotations):
         if name in left_out:
-            document = score(name, volume, truth, models, Settings(), args.work / f"scores-{args.folds}")
-            print(f"{name}: {len(document['found']['g'])} vertebrae, {document['reason'] or 'measured'}", flush=True)
+            path = args.work / f"scores-{args.folds}" / f"{name}.json"
+            record = kept(path, lambda volume=volume, truth=truth: score(volume, truth, models, Settings()))
+            print(f"{name}: {len(record['g'])} vertebrae, {record['reason'] or 'measured'}", flush=True)
 
 
 def report(folder: Path) -> None:
@@ -104,12 +106,12 @@ def report(folder: Path) -> None:
     print_calibration(scores)
     print("\nCentre line, mm: mean, 95th percentile, worst, slices of the spine it does not reach")
     everything = []
-    for document, _ in scores:
-        away = np.array(document.get("line_mm", []), float)
+    for record, one in scores:
+        away = np.array(record["line_mm"], float)
         everything.append(away)
-        print(f"  {document['name']:26s} {line_row(away)}")
+        print(f"  {one.name:26s} {line_row(away)}")
     print(f"  {'all':26s} {line_row(np.concatenate(everything))}")
-    false, known = np.sum([document["false_slices"] for document, _ in scores], axis=0)
+    false, known = np.sum([record["false_slices"] for record, _ in scores], axis=0)
     print(f"Slices known to show no vertebral body that are called spine: {false} of {known}")
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy.phantoms import comparison, kept, loaded, measured, parser
+from benchmarks.accuracy.phantoms import loaded, parser
+from benchmarks.accuracy.records import comparison, kept, measured
 from vertebra_core.evaluation.evidence import gather
 from vertebra_core.measure import genant_index
 from vertebra_core.models import Models

@@ -8,24 +8,19 @@ so that a run that was stopped goes on where it was.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from vertebra_core.errors import NotEvaluable
-from vertebra_core.evaluation.evidence import Comparison, compare, gather
-from vertebra_core.evaluation.matching import NOTHING_FOUND, Found
-from vertebra_core.evaluation.summary import Summary, found_by, summarise
+from benchmarks.accuracy.records import comparison, kept, measured
+from vertebra_core.evaluation.evidence import gather
+from vertebra_core.evaluation.summary import Summary, summarise
 from vertebra_core.models import Models
 from vertebra_core.phantom.anatomy import Phantom, random_patient
 from vertebra_core.phantom.patient import PatientOptions
 from vertebra_core.phantom.scanner import Scan, random_scan, render, truth_in_view
-from vertebra_core.settings import Settings
-from vertebra_core.study import measure_study
-from vertebra_core.truth import Truth, truth_document
-from vertebra_core.volume import Volume
 
 WORK = Path("build") / "accuracy"
 HELD_OUT_SEED = (20, 2600)
@@ -85,59 +80,6 @@ def narrowed(scan: Scan, field_mm: float) -> Scan:
     affine = scan.patient_from_voxel.copy()
     affine[:3, 3] += affine[:3, 0] * ((nx - columns) // 2) + affine[:3, 1] * (ny - rows)
     return replace(scan, shape=(nz, rows, columns), patient_from_voxel=affine)
-
-
-def measured(volume: Volume, truth: Truth, models: Models) -> dict:
-    """What a study was found to be, beside its truth, as a JSON document."""
-    try:
-        result = measure_study(volume, models, Settings())
-    except NotEvaluable as refusal:
-        found, reason = NOTHING_FOUND, str(refusal)
-    else:
-        found, reason = found_by(result), None
-    errors = found.standard_errors
-    return {
-        "truth": truth_document(truth),
-        "spacing_mm": float(volume.spacing[2]),
-        "reason": reason,
-        "points": found.points.tolist(),
-        "complete": found.complete.tolist(),
-        "heights": found.heights.tolist(),
-        "g": found.g.tolist(),
-        "levels": list(found.levels),
-        "standard_errors": None if errors is None else np.asarray(errors).tolist(),
-    }
-
-
-def comparison(name: str, record: dict) -> Comparison:
-    """A record beside its truth; a refused study has nothing found."""
-    errors = record["standard_errors"]
-    found = Found(
-        np.array(record["points"], float).reshape(-1, 6, 3), np.array(record["complete"], bool),
-        np.array(record["heights"], float).reshape(-1, 3), np.array(record["g"], float), tuple(record["levels"]),
-        None if errors is None else np.array(errors, float).reshape(-1, 4),
-    )  # fmt: skip
-    return compare(name, name, truth_of(record), found, spacing_mm=record["spacing_mm"])
-
-
-def truth_of(record: dict) -> Truth:
-    """The truth in a record."""
-    marked = record["truth"]["vertebrae"]
-    points = np.array([v["keypoints"] for v in marked], float).reshape(-1, 6, 3)
-    complete = np.array([v["complete"] for v in marked], bool)
-    return Truth("", "phantom", points, complete, tuple(v["level"] for v in marked))
-
-
-def kept(path: Path, make: Callable[[], dict]) -> dict:
-    """The record of a file, made and written if it is not there yet."""
-    if path.exists():
-        return json.loads(path.read_text())
-    record = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(".part")
-    half.write_text(json.dumps(record))
-    half.replace(path)
-    return record
 
 
 def one_record(i: int, models: Models) -> dict:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy.phantoms import comparison, kept, loaded, measured, narrowed, not_evaluable, parser
+from benchmarks.accuracy.phantoms import loaded, narrowed, not_evaluable, parser
+from benchmarks.accuracy.records import comparison, kept, measured
 from vertebra_core.evaluation.evidence import gather
 from vertebra_core.evaluation.summary import summarise
 from vertebra_core.models import Models

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.evaluation_tables import print_studies, print_summary
+from flows.evaluation_tables import print_studies, print_summary, study_row
 from flows.printing import print_json
 
 if TYPE_CHECKING:
-    from vertebra_core.evaluation.evidence import Comparison
     from vertebra_core.evaluation.summary import Summary
 
 
@@ -64,7 +63,7 @@ def evaluate(
     evidence = gather(comparisons)
     summary, ranges = summarise(evidence), intervals(evidence, resamples=resamples, seed=seed)
     by_study = [
-        {"name": one.name, "state": one.state, "compared": one.study_key is not None, **_study(comparison)}
+        {"name": one.name, "state": one.state, "compared": one.study_key is not None, **study_row(comparison)}
         for one, comparison in zip(linked, comparisons, strict=True)
     ]
     if as_json:
@@ -89,24 +88,4 @@ def _document(by_study: list[dict], summary: "Summary", ranges: dict, strict: bo
         "coverage": summary.coverage,
         "naming": summary.naming,
         "intervals": ranges,
-    }
-
-
-def _study(comparison: "Comparison") -> dict:
-    """What one line of the list of studies says."""
-    from vertebra_core.evaluation.evidence import gather
-    from vertebra_core.evaluation.summary import summarise
-
-    own, matching = summarise(gather([comparison])), comparison.matching
-    whole = own.groups["all"]["all"]
-    return {
-        "annotated": len(matching.pairs) + len(matching.missed),
-        "found": len(matching.pairs),
-        "missed": len(matching.missed),
-        "false": len(matching.false),
-        "outside": len(matching.outside),
-        "localization_mm": own.detection.localization_mm.mean,
-        "heights_mae_mm": whole.heights_mm.mae,
-        "g_bias": whole.g.bias,
-        "g_mae": whole.g.mae,
     }

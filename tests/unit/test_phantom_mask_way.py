@@ -17,7 +17,8 @@ from benchmarks.accuracy.mask_way import (
     slice_heights,
     stepped_points,
 )
-from benchmarks.accuracy.phantoms import HELD_OUT_SEED, Bar, comparison, held_out, kept, measured, narrowed
+from benchmarks.accuracy.phantoms import HELD_OUT_SEED, Bar, held_out, narrowed
+from benchmarks.accuracy.records import comparison, kept, measured
 from benchmarks.accuracy.robustness import ROWS, failures, line
 from vertebra_core.measure import measure_vertebrae
 from vertebra_core.phantom.anatomy import random_patient
