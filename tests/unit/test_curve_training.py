@@ -29,10 +29,10 @@ from vertebra_core.training.curve_cases import (
     load_case,
     phantom_case,
     prepare_case,
-    save_case,
 )
 from vertebra_core.training.curve_data import GRID_MM, cut_piece, limit_view, random_piece, random_warp
 from vertebra_core.training.curve_spineless import spineless_piece
+from vertebra_core.training.prepared import keep
 from vertebra_core.truth import Truth
 from vertebra_core.volume import AIR_HU, Volume
 
@@ -234,7 +234,7 @@ def test_a_case_comes_back_from_its_file(tmp_path):
     affine[:3, 3] = -40, -40, -100
     labels = Volume(np.full((44, 54, 54), 7, np.uint8), affine)
     case = prepare_case("a", Volume(np.full((44, 54, 54), 33, np.int16), affine), truth, labels)
-    save_case(case, tmp_path / "a.npz")
+    keep(tmp_path / "a.npz", case)
     back = load_case(tmp_path / "a.npz")
     assert back.name == "a"
     for field in ("hu", "origin", "line", "status", "structures"):

@@ -15,10 +15,10 @@ from vertebra_core.training.level_stacks import (
     LevelStack,
     load_stack,
     phantom_stack,
-    save_stack,
     scan_stack,
     variant_of,
 )
+from vertebra_core.training.prepared import keep
 from vertebra_core.truth import Truth
 from vertebra_core.volume import Volume
 
@@ -89,7 +89,7 @@ def test_bones_beyond_the_image_are_not_taught():
 
 def test_a_block_is_kept_as_it_is(tmp_path):
     stack = striped()
-    save_stack(tmp_path / "a" / "one.npz", stack)
+    keep(tmp_path / "a" / "one.npz", stack)
     kept = load_stack(tmp_path / "a" / "one.npz")
     assert (kept.name, kept.step_mm) == (stack.name, stack.step_mm)
     for name in ("hu", "inside", "along_mm", "looks"):

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int16, UInt8
 from vertebra_core.curve.grid import patient_grid
 from vertebra_core.geometry import CentreLine, apply_affine
 from vertebra_core.phantom.anatomy import random_patient
-from vertebra_core.training.real import annotated_volumes
+from vertebra_core.training.prepared import keep, prepared_scans
 from vertebra_core.training.spines import true_line
 from vertebra_core.truth import Truth
 from vertebra_core.volume import AIR_HU, Volume
@@ -100,11 +100,6 @@ def nearest_labels(structures: Volume, origin: np.ndarray, shape: tuple[int, ...
     return np.where(inside, structures.hu[tuple(np.moveaxis(index, -1, 0))], 0).astype(np.uint8)
 
 
-def save_case(case: CurveCase, path: Path) -> None:
-    """Store a case as npz."""
-    np.savez_compressed(path, **vars(case))
-
-
 def load_case(path: Path) -> CurveCase:
     """Read a case back."""
     with np.load(path) as stored:
@@ -129,18 +124,14 @@ def real_cases(
     A label map ``labels/NAME_structures.nii.gz`` below ``images`` with TotalSegmentator's classes is used where
     there is one: its organs and vessels are given random contrast.
     """
-    if images is None or annotations is None:
-        return []
-    cache = work / "curve_cases"
-    names = {file.stem for file in Path(annotations).glob("*.json")}
-    if not names or any(not (cache / f"{name}.npz").exists() for name in names):
-        cache.mkdir(parents=True, exist_ok=True)
-        for name, volume, truth in annotated_volumes(images, annotations):
-            say(f"resampling {name}")
-            labels = Path(images) / "labels" / f"{name}_structures.nii.gz"
-            structures = read_label_map(labels) if labels.exists() and name in LABELLED else None
-            save_case(prepare_case(name, volume, truth, structures), cache / f"{name}.npz")
-    return [load_case(cache / f"{name}.npz") for name in sorted(names - set(leave_out))]
+
+    def prepare(name: str, volume: Volume, truth: Truth) -> CurveCase:
+        """On the grid, with its label map where it has one."""
+        labels = Path(images or "") / "labels" / f"{name}_structures.nii.gz"
+        structures = read_label_map(labels) if labels.exists() and name in LABELLED else None
+        return prepare_case(name, volume, truth, structures)
+
+    return prepared_scans(images, annotations, work / "curve_cases", leave_out, prepare, load_case, say)
 
 
 def phantom_case(name: str, rng: np.random.Generator) -> CurveCase:
@@ -164,5 +155,5 @@ def phantom_cases(count: int, seed: int, work: Path, say: Callable[[str], None])
         path = cache / f"{seed}-{i}.npz"
         if not path.exists():
             say(f"phantom {i + 1} of {count}")
-            save_case(phantom_case(f"phantom-{i}", np.random.default_rng([seed, 2000, i])), path)
+            keep(path, phantom_case(f"phantom-{i}", np.random.default_rng([seed, 2000, i])))
         yield load_case(path)

@@ -12,7 +12,7 @@ from vertebra_core.phantom.anatomy import random_patient
 from vertebra_core.training.checkpoint import save_weights
 from vertebra_core.training.detector import train_detector
 from vertebra_core.training.phantoms import phantom_spine
-from vertebra_core.training.real import annotated_volumes
+from vertebra_core.training.prepared import keep, prepared_scans
 from vertebra_core.training.refiner import train_refiner
 from vertebra_core.training.slices import sagittal_spines
 from vertebra_core.training.spines import PHANTOM, Spine, straight_spine
@@ -82,15 +82,9 @@ def real_spines(
     images: Path | None, annotations: Path | None, work: Path, leave_out: Sequence[str], say: Callable[[str], None]
 ) -> list[Spine]:
     """Straightened spines of all annotated images, kept in `work` for the next run."""
+    spines = prepared_scans(images, annotations, work / "spines", leave_out, straight_spine, load_spine, say)
     if images is None or annotations is None:
-        return []
-    cache = work / "spines"
-    names = {f.stem for f in Path(annotations).glob("*.json")}
-    if not names or any(not (cache / f"{name}.npz").exists() for name in names):
-        for name, volume, truth in annotated_volumes(images, annotations):
-            say(f"straightening {name}")
-            save_spine(cache / f"{name}.npz", straight_spine(name, volume, truth))
-    spines = [load_spine(cache / f"{name}.npz") for name in sorted(names - set(leave_out))]
+        return spines
     flat = Path(annotations) / "sagittal_2d"
     return spines + (list(sagittal_spines(images, flat)) if flat.is_dir() else [])
 
@@ -101,21 +95,14 @@ def phantom_spines(count: int, seed: int, work: Path, say: Callable[[str], None]
         path = work / "phantoms" / f"{seed}-{i}.npz"
         if not path.exists():
             rng = np.random.default_rng([seed, 1000, i])
-            save_spine(path, phantom_spine(f"{PHANTOM}{i}", random_patient(rng), rng))
+            keep(path, phantom_spine(f"{PHANTOM}{i}", random_patient(rng), rng))
             if i % 10 == 9:
                 say(f"phantom {i + 1} of {count}")
         yield load_spine(path)
 
 
-def save_spine(path: Path, spine: Spine) -> None:
-    """Keep a spine as compressed arrays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f.name: np.asarray(getattr(spine, f.name)) for f in fields(Spine)}
-    np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType] - no field is called allow_pickle
-
-
 def load_spine(path: Path) -> Spine:
-    """Read a spine that `save_spine` wrote."""
+    """Read a spine that was kept."""
     with np.load(path) as kept:
         values = {f.name: kept[f.name] for f in fields(Spine)}
     known = values["known_mm"]

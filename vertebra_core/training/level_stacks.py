@@ -118,15 +118,8 @@ def _seen(inside: np.ndarray, along: np.ndarray, step_mm: float) -> np.ndarray:
     return inside[row, v - 2 : v + 3, u - 2 : u + 3].mean((1, 2)) > 0.5
 
 
-def save_stack(path: Path, stack: LevelStack) -> None:
-    """Keep a block as compressed arrays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f.name: np.asarray(getattr(stack, f.name)) for f in fields(LevelStack)}
-    np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType] - no field is called allow_pickle
-
-
 def load_stack(path: Path) -> LevelStack:
-    """Read a block that `save_stack` wrote."""
+    """Read a block that was kept."""
     with np.load(path) as kept:
         values = {f.name: kept[f.name] for f in fields(LevelStack)}
     return LevelStack(**{**values, "name": str(values["name"]), "step_mm": float(values["step_mm"])})

@@ -14,9 +14,9 @@ from vertebra_core.phantom.anatomy import random_patient
 from vertebra_core.phantom.patient import PatientOptions
 from vertebra_core.training.checkpoint import save_weights
 from vertebra_core.training.level_samples import LevelSample, LevelSamples
-from vertebra_core.training.level_stacks import LevelStack, load_stack, phantom_stack, save_stack, scan_stack
+from vertebra_core.training.level_stacks import LevelStack, load_stack, phantom_stack, scan_stack
 from vertebra_core.training.loop import Run, fit
-from vertebra_core.training.real import annotated_volumes
+from vertebra_core.training.prepared import keep, prepared_scans
 from vertebra_core.training.spines import PHANTOM
 
 LEARNING_RATE = 2e-3
@@ -53,26 +53,14 @@ def train(
     leave_out : sequence of str
         Names of truth files that are not trained on, for evaluation on unseen patients.
     """
-    stacks = [*scan_stacks(images, annotations, work, leave_out, say), *phantom_stacks(phantoms, seed, work, say)]
+    stacks = [
+        *prepared_scans(images, annotations, work / "level_blocks", leave_out, scan_stack, load_stack, say),
+        *phantom_stacks(phantoms, seed, work, say),
+    ]
     say(f"{len(stacks)} spines, {sum(len(s.along_mm) for s in stacks)} vertebrae")
     run = f"levels-{hashlib.sha256(repr(([s.name for s in stacks], seed)).encode()).hexdigest()[:8]}.pt"
     network = train_levels(stacks, work / run, steps=steps, seed=seed, device=device, loaders=loaders, say=say)
     save_weights(weights / "levels.safetensors", network)
-
-
-def scan_stacks(
-    images: Path | None, annotations: Path | None, work: Path, leave_out: Sequence[str], say: Callable[[str], None]
-) -> list[LevelStack]:
-    """Blocks of all annotated images, kept in `work` for the next run."""
-    if images is None or annotations is None:
-        return []
-    cache = work / "level_blocks"
-    names = {f.stem for f in Path(annotations).glob("*.json")}
-    if not names or any(not (cache / f"{name}.npz").exists() for name in names):
-        for name, volume, truth in annotated_volumes(images, annotations):
-            say(f"straightening {name}")
-            save_stack(cache / f"{name}.npz", scan_stack(name, volume, truth))
-    return [load_stack(cache / f"{name}.npz") for name in sorted(names - set(leave_out))]
 
 
 def phantom_stacks(count: int, seed: int, work: Path, say: Callable[[str], None]) -> Iterator[LevelStack]:
@@ -82,7 +70,7 @@ def phantom_stacks(count: int, seed: int, work: Path, say: Callable[[str], None]
         if not path.exists():
             rng = np.random.default_rng([seed, 3000, i])
             patient = random_patient(rng, PatientOptions(variant_probability=VARIANT_SHARE))
-            save_stack(path, phantom_stack(f"{PHANTOM}{i}", patient, rng))
+            keep(path, phantom_stack(f"{PHANTOM}{i}", patient, rng))
             if i % 25 == 24:
                 say(f"phantom {i + 1} of {count}")
         yield load_stack(path)
