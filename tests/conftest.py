@@ -4,8 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dicom_cases import b0_hu, measured_heights, write_b0
 from hypothesis import settings
+from reading_cases import MIDDLE, SMALL, read_only
+
+from vertebra_core.volume import Volume
 
 # The same examples on every run, so that a change is blamed for what it broke; HYPOTHESIS_PROFILE=default searches on.
 settings.register_profile("steady", derandomize=True)
@@ -23,3 +28,37 @@ def prefect_server(tmp_path_factory) -> Iterator[Path]:
         with prefect_api(state):
             assert os.environ["PREFECT_API_URL"].startswith("http://127.0.0.1:")
             yield state
+
+
+# -- clean series that the tests of reading spoil ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory) -> Path:
+    """The middle of B0, one file a slice."""
+    folder = tmp_path_factory.mktemp("b0")
+    write_b0(folder, grid=MIDDLE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def b0(clean) -> Volume:
+    return read_only(clean)[1]
+
+
+@pytest.fixture(scope="session")
+def b0_heights(b0) -> np.ndarray:
+    return measured_heights(b0)
+
+
+@pytest.fixture(scope="session")
+def small_hu() -> np.ndarray:
+    return b0_hu(SMALL)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, small_hu) -> Path:
+    """B0 on the coarse grid, one file a slice."""
+    folder = tmp_path_factory.mktemp("small")
+    write_b0(folder, hu=small_hu, grid=SMALL)
+    return folder

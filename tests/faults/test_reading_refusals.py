@@ -1,0 +1,89 @@
+"""A bad series ends in its own reason: never in a traceback, never in a number that is silently off."""
+
+import numpy as np
+import pytest
+from dicom_cases import (
+    set_pixels,
+    stored_pixels,
+)
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    MRImageStorage,
+)
+from reading_cases import changed, end_of, with_value
+
+from vertebra_core.errors import Reason
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_few_slices_are_refused(count, small, tmp_path):
+    changed(small, tmp_path, lambda ds, index: ds if index < count else None)
+    assert end_of(tmp_path) == [Reason.TOO_FEW_SLICES]
+
+
+def mr(ds: Dataset, _) -> Dataset:
+    ds.SOPClassUID, ds.Modality = MRImageStorage, "MR"
+    return ds
+
+
+def no_rescale(ds: Dataset, _) -> Dataset:
+    del ds.RescaleSlope, ds.RescaleIntercept
+    return ds
+
+
+def window_burnt_in(ds: Dataset, _) -> Dataset:
+    """A soft-tissue window of 400 HU at 40 HU, as a secondary reconstruction writes it."""
+    hu = np.clip(stored_pixels(ds).astype(int) - 1024, -160, 240)
+    set_pixels(ds, hu, signed=True)
+    ds.RescaleIntercept = 0
+    return ds
+
+
+def eight_bits(ds: Dataset, _) -> Dataset:
+    grey = np.clip((stored_pixels(ds).astype(int) - 1024 + 160) * 255 / 400, 0, 255)
+    set_pixels(ds, grey, signed=False)
+    ds.BitsStored, ds.HighBit = 8, 7
+    return ds
+
+
+def geometry_gone(ds: Dataset, _) -> Dataset:
+    del ds.ImagePositionPatient
+    return ds
+
+
+def whole_millimetres(ds: Dataset, index: int) -> Dataset:
+    ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], 7.0 * index]
+    return ds
+
+
+BAD_SERIES = {
+    "an MR": (mr, Reason.OTHER_MODALITY),
+    "modality MR alone": (with_value("Modality", "MR"), Reason.OTHER_MODALITY),
+    "no rescale": (no_rescale, Reason.NOT_HOUNSFIELD),
+    "a window burnt in": (window_burnt_in, Reason.NOT_HOUNSFIELD),
+    "eight bits": (eight_bits, Reason.NOT_HOUNSFIELD),
+    "an iodine map": (with_value("RescaleType", "MGML"), Reason.NOT_HOUNSFIELD),
+    "one constant": (
+        lambda ds, _: set_pixels(ds, np.full((48, 50), 1064), signed=False) or ds,
+        Reason.CONSTANT_IMAGE,
+    ),
+    "no positions": (geometry_gone, Reason.NO_GEOMETRY),
+    "spacing of zero": (with_value("PixelSpacing", [0, 0]), Reason.NO_GEOMETRY),
+    "skew axes": (with_value("ImageOrientationPatient", [1, 0, 0, 0.5, 0.866, 0]), Reason.NO_GEOMETRY),
+    "spacing that is text": (with_value("PixelSpacing", None), Reason.NO_GEOMETRY),
+    "slices 7 mm apart": (whole_millimetres, Reason.SLICES_TOO_THICK),
+    "colour": (with_value("SamplesPerPixel", 3), Reason.REPORT_PAGE),
+    "huge": (lambda ds, _: with_value("Rows", 60000)(with_value("Columns", 60000)(ds, 0), 0), Reason.TOO_LARGE),
+    "more rows than pixels": (with_value("Rows", 480), Reason.PIXELS_DAMAGED),
+    "all padding": (
+        lambda ds, _: set_pixels(with_value("RescaleIntercept", 0)(ds, 0), np.full((48, 50), -2000), signed=True) or ds,
+        Reason.CONSTANT_IMAGE,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SERIES)
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_a_bad_series_has_its_own_reason(case, small, tmp_path):
+    edit, reason = BAD_SERIES[case]
+    assert end_of(changed(small, tmp_path, edit)) == [reason]
