@@ -8,19 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vertebra_core.errors import NotEvaluable, Reason
-from vertebra_core.reading.attributes import CAPTURE_CLASSES, NO_IMAGE_MODALITIES, StudyAttributes
+from vertebra_core.reading.attributes import NO_IMAGE_MODALITIES, StudyAttributes
 from vertebra_core.reading.files import ArchiveFile, LeftAlone
-from vertebra_core.reading.grid import SliceGrid, directions, head_foot_extent, plane_of, slice_grid
+from vertebra_core.reading.grid import directions, head_foot_extent, plane_of
 from vertebra_core.reading.headers import ObjectHeader, Progress, SliceHeader, VolumeHeader, scan_headers, silent
+from vertebra_core.reading.judge import judge_stack
 from vertebra_core.reading.series import Series
-from vertebra_core.reading.stacks import Stack, is_localizer, split_stacks
+from vertebra_core.reading.stacks import Stack, split_stacks
 from vertebra_core.reading.volume_files import VolumeGrid, volume_grid
 from vertebra_core.settings import ReadingSettings
-
-PAGE_WORDS = {"SCREEN SAVE", "DOSE_INFO", "PATIENT_INFO", "RESULTS", "DOSE", "SCREEN_CAPTURE", "SUMMARY", "PROTOCOL"}
-"""ImageType values of pages of text stored as images."""
-HOUNSFIELD_TYPES = {"", "HU", "US", "UNSPECIFIED"}
-"""RescaleType values under which pixels may be Hounsfield units (PS3.3 C.11.1.1.2); others are iodine, Z and so on."""
 
 
 @dataclass(frozen=True)
@@ -136,40 +132,6 @@ def _stack_series(stack: Stack, number: int, n_files: int, settings: ReadingSett
         n_files=n_files,
         frames=tuple(header.frame or 0 for header in ordered) if first.frame is not None else (),
     )
-
-
-def judge_stack(stack: Stack, settings: ReadingSettings) -> tuple[SliceGrid | None, Reason | None, str]:
-    """Say from the headers whether a stack can be measured: its grid, or the reason why not and a detail."""
-    reason = _kind_of_image(stack.slices[0])
-    if reason:
-        return None, reason, ""
-    if stack.collides:
-        return None, Reason.AMBIGUOUS_STACK, f"among {len(stack.slices)} slices some share a position"
-    try:
-        grid = slice_grid(stack.slices, settings)
-    except NotEvaluable as refusal:
-        return None, refusal.reason, refusal.detail
-    study = stack.slices[0].study
-    if (study.rows or 0) * (study.columns or 0) * grid.n_slices > settings.max_voxels:
-        return grid, Reason.TOO_LARGE, f"{study.rows} x {study.columns} x {grid.n_slices} voxels"
-    short = sum(not header.complete for header in stack.slices)
-    if short:
-        return grid, Reason.PIXELS_DAMAGED, f"{short} of {len(stack.slices)} files are shorter than their header says"
-    if study.rescale_type not in HOUNSFIELD_TYPES or study.bits_stored <= 8:
-        return grid, Reason.NOT_HOUNSFIELD, f"{study.bits_stored} bits stored; rescale to Hounsfield units expected"
-    return grid, None, ""
-
-
-def _kind_of_image(header: SliceHeader) -> Reason | None:
-    """Recognise what is stored as CT but is no slice of a CT volume."""
-    study = header.study
-    if is_localizer(header):
-        return Reason.LOCALIZER
-    no_place = header.position is None or header.orientation is None
-    page = study.sop_class_uid in CAPTURE_CLASSES and no_place
-    if page or study.samples_per_pixel > 1 or not PAGE_WORDS.isdisjoint(study.image_type):
-        return Reason.REPORT_PAGE
-    return None
 
 
 # -- everything else ----------------------------------------------------------------------------------------------
