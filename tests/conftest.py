@@ -9,6 +9,7 @@ import pytest
 from dicom_cases import b0_hu, measured_heights, write_b0
 from hypothesis import settings
 from reading_cases import MIDDLE, SMALL, read_only
+from s3_server import bucket, s3  # noqa: F401 - fixtures of all tests
 
 from vertebra_core.volume import Volume
 

@@ -1,0 +1,150 @@
+"""Where archives and cohorts lie: in a folder, or at an fsspec URL such as ``s3://bucket/prefix``.
+
+The one home of how a store is spoken to: how often and how long it is tried, that no listing is remembered, and how
+its errors become one line for a person. Credentials, endpoint and region come from the environment
+(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``), a profile or the
+machine's role, as botocore finds them; they are no settings of ours and stand in no file of a cohort.
+
+A filesystem object has threads and connections, so it must not cross a fork: a `UPath` is pickled as its URL and
+options, and every process makes its own filesystem from them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from upath import UPath
+
+from vertebra_core.errors import CouldNotRun, VertebraError
+
+Place: TypeAlias = Path | UPath
+"""A folder or file: `pathlib.Path` where it is local, `upath.UPath`, which has the same methods, where it is not."""
+
+S3_ATTEMPTS = 8
+"""Tries of one request. Waits double from at most 1 s to 20 s (botocore, "standard"): about half a minute in all."""
+CONNECT_SECONDS = 10.0
+"""Longest wait for a connection; a store that is there takes milliseconds."""
+READ_SECONDS = 60.0
+"""Longest silence of a store in the middle of an answer."""
+S3_CONNECTIONS = 32
+"""Connections that one process keeps open at most."""
+LOCAL_PROTOCOLS = ("file", "local")
+S3_PROTOCOLS = ("s3", "s3a")
+CONDITION_FAILED = 412
+"""HTTP status of a conditional write that came second (RFC 9110, section 15.5.13)."""
+
+
+def is_url(place: str | Place) -> bool:
+    """Whether a place is a URL and not a folder.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/archive"), is_url("/archive/s3"), is_url(Path("archive"))
+    (True, False, False)
+    """
+    return "://" in str(place)
+
+
+def place_of(text: str | Place) -> Place:
+    """The place that a person named.
+
+    Raises
+    ------
+    CouldNotRun
+        There is no such kind of store, or what reads it is not installed.
+
+    Examples
+    --------
+    >>> place_of("spines"), place_of("file:///archive/ct").as_posix(), str(place_of("memory://spines") / "latest.json")
+    (PosixPath('spines'), '/archive/ct', 'memory://spines/latest.json')
+    """
+    if not isinstance(text, str):
+        return text
+    protocol, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    if protocol in LOCAL_PROTOCOLS:
+        return Path(rest)
+    try:
+        place = UPath(text.rstrip("/"), **storage_options(protocol))
+        place.fs  # noqa: B018 - made here, so that all places derived from this one share it
+    except (ImportError, ValueError) as error:
+        raise CouldNotRun(f"{text}: {error}") from error
+    return place
+
+
+def storage_options(protocol: str) -> dict[str, Any]:
+    """How a store is spoken to, as arguments of its fsspec filesystem.
+
+    Listings are never remembered: what another process has written must be seen.
+    """
+    if protocol not in S3_PROTOCOLS:
+        return {"use_listings_cache": False}
+    return {
+        "use_listings_cache": False,
+        "config_kwargs": {
+            "retries": {"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "max_pool_connections": S3_CONNECTIONS,
+        },
+    }
+
+
+@contextmanager
+def answering(place: object) -> Iterator[None]:
+    """Errors of a store inside the block become `CouldNotRun`, one line that begins with the place."""
+    try:
+        yield
+    except VertebraError:
+        raise
+    except Exception as error:
+        line = said_by_store(error)
+        if line is None:
+            raise
+        raise CouldNotRun(f"{place}: {line}") from error
+
+
+def said_by_store(error: BaseException) -> str | None:
+    """What went wrong at a store, in words a person can act on; None if the error is not a store's.
+
+    Never the address that was asked for: the name of an object may be that of a patient.
+    """
+    response = _response_of(error)
+    if response is not None:
+        code = str(response.get("Error", {}).get("Code", ""))
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return _sentence(code, status)
+    name, module = type(error).__name__, type(error).__module__
+    if name in ("NoCredentialsError", "PartialCredentialsError"):
+        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+    if module.startswith(("botocore", "aiobotocore", "aiohttp", "s3fs", "fsspec")):
+        return f"the store does not answer ({name})"
+    return None
+
+
+def came_second(error: BaseException) -> bool:
+    """Whether a conditional write was refused because another one came first."""
+    response = _response_of(error)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if response else None
+    return isinstance(error, FileExistsError) or status == CONDITION_FAILED
+
+
+def _response_of(error: BaseException | None) -> dict | None:
+    """What botocore kept of the answer; s3fs puts its own exceptions in front of botocore's."""
+    for one in (error, getattr(error, "__cause__", None)):
+        response = getattr(one, "response", None)
+        if isinstance(response, dict):
+            return response
+    return None
+
+
+def _sentence(code: str, status: int | None) -> str:
+    if code in ("NoSuchBucket", "InvalidBucketName"):
+        return "there is no such bucket"
+    if status in (401, 403):
+        return f"access denied ({code or status}): check the credentials and the bucket's policy"
+    if status == 404:
+        return "not there (404): was it removed?"
+    return f"the store answered {code or 'an error'} ({status})"
