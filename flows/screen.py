@@ -28,9 +28,10 @@ from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.settings import RunSettings
 from tasks.shard import STUDY_DONE
 from vertebra_core.cohort.commit import create, replace
-from vertebra_core.cohort.identity import Pseudonyms, keys_of, open_pseudonyms
+from vertebra_core.cohort.identity import Pseudonyms, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
 from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
+from vertebra_core.cohort.links import known_keys
 from vertebra_core.cohort.lock import RENEW_SECONDS, release_lock, renew_lock, take_lock, this_process
 from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, VertebraError, WrongUse
@@ -98,8 +99,8 @@ def screen_archives(
         identity = identify_method(method, settings)
 
         stock = take_stock(roots, settings, say)
-        keys = keys_of(stock.series, pseudonyms)
-        record_inventory(layout, stock, keys, settings.run.site)
+        keys = known_keys(layout, stock.series, pseudonyms)
+        record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
         done = done_inputs(committed(layout), identity)
         orders = order_studies(stock.series, keys)
         plan = plan_shards(run, orders, done, method, identity, settings.method, settings.run)
@@ -107,7 +108,7 @@ def screen_archives(
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
         run_shards(layout, plan, runner, settings.run)
         settled = settle(layout, plan, identity)
-        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled)
+        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, pseudonyms.shift_days)
 
         left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
         counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure

@@ -8,12 +8,13 @@ from pathlib import Path
 from vertebra_core.cohort.commit import parquet_bytes, replace
 from vertebra_core.cohort.identity import SeriesKeys
 from vertebra_core.cohort.layout import Layout
-from vertebra_core.cohort.links import link_table, merge_links
+from vertebra_core.cohort.links import link_table, merge_links, read_links
+from vertebra_core.cohort.people import People, refill_inventories
 from vertebra_core.errors import CouldNotRun, Reason
 from vertebra_core.reading.inventory import find_series
 from vertebra_core.reading.select import choose_index_series
 from vertebra_core.reading.series import Series
-from vertebra_core.settings import ReadingSettings
+from vertebra_core.settings import PrivacySettings, ReadingSettings
 from vertebra_core.tables.rows import inventory_rows, to_arrow
 
 
@@ -51,12 +52,21 @@ def take_inventory(
     return Stock(tuple(choose_index_series(found.series)), dict(found.left_alone), found.files_seen)
 
 
-def record_inventory(layout: Layout, stock: Stock, keys: SeriesKeys, site: str | None) -> None:
-    """Write the inventory of each archive in place of its last one, and the private links."""
+def record_inventory(
+    layout: Layout, stock: Stock, keys: SeriesKeys, site: str | None, privacy: PrivacySettings
+) -> None:
+    """Write the private links, and the inventory of each archive in place of its last one."""
+    merge_links(layout, link_table(stock.series, keys, site), keys)
+    people = People(read_links(layout), privacy, keys.pseudonyms.shift_days)
     by_archive: dict[str, list[Series]] = defaultdict(list)
     for one in stock.series:
         by_archive[one.archive].append(one)
+    written = []
     for archive, members in by_archive.items():
-        table = to_arrow("inventory", inventory_rows(members, keys.of, site))
-        replace(layout.inventory(keys.pseudonyms.archive_key(archive)), parquet_bytes(table))
-    merge_links(layout, link_table(stock.series, keys))
+        rows = inventory_rows(members, keys.of)
+        for row in rows:
+            row["input_digest"] = keys.input_key(str(row["input_digest"]))
+        table = people.fill(to_arrow("inventory", rows)).sort_by("series_key")
+        written.append(layout.inventory(keys.pseudonyms.archive_key(archive)))
+        replace(written[-1], parquet_bytes(table))
+    refill_inventories(layout, written, people)

@@ -38,7 +38,7 @@ class StudyOrder:
     Parameters
     ----------
     input_digest : str
-        Of the series to be measured; of all series of a study in which none can be.
+        Of the series to be measured; of all series of a study in which none can be. Keyed, as it goes into tables.
     """
 
     study_key: str
@@ -91,16 +91,19 @@ class Plan:
 
 
 def order_studies(series: Sequence[Series], keys: SeriesKeys) -> list[StudyOrder]:
-    """One order per study met, in order of the archive, whether it can be measured or not."""
+    """One order per study met, in order of the keys, whether it can be measured or not.
+
+    The order of an archive is that of folders and names: it may tell who came first, or whose name begins with A.
+    """
     studies: dict[str, list[Series]] = defaultdict(list)
     for one in series:
         studies[keys.study_key(one)].append(one)
     orders = []
-    for study_key, members in studies.items():
+    for study_key, members in sorted(studies.items()):
         chosen = spokesman(members)
         digest = chosen.input_digest if chosen.decision is None else _digest_of_all(members)
         patient_key, series_key = keys.patient_key(chosen), keys.series_key(chosen)
-        orders.append(StudyOrder(study_key, patient_key, series_key, digest, chosen))
+        orders.append(StudyOrder(study_key, patient_key, series_key, keys.input_key(digest), chosen))
     return orders
 
 

@@ -1,7 +1,7 @@
 """The end of a run: rows of refused studies, the count that must add up, and the snapshot."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
@@ -110,7 +110,12 @@ def settle(layout: Layout, plan: Plan, identity: MethodIdentity) -> Settled:
 
 
 def publish_snapshot(
-    layout: Layout, plan: Plan, identity: MethodIdentity, settings: Settings, settled: Settled
+    layout: Layout,
+    plan: Plan,
+    identity: MethodIdentity,
+    settings: Settings,
+    settled: Settled,
+    shift_days: Callable[[str], int],
 ) -> Snapshot:
     """Publish, with what an analyst must know about how the numbers came about."""
     provenance = {
@@ -119,11 +124,12 @@ def publish_snapshot(
         "software_version": metadata.version("vertebra"),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "scipy", "pydicom", "SimpleITK")},
         **asdict(identity),
-        "settings": {name: section for name, section in asdict(settings).items() if name != "grading"},
+        "settings": {name: section for name, section in asdict(settings).items() if name not in ("grading", "privacy")},
         "patients_index_rule": INDEX_RULE,
         "studies_still_due": settled.left,
     }
-    return publish(layout, plan.run, identity, plan.current, provenance, settings.grading)
+    rules = settings.grading, settings.privacy
+    return publish(layout, plan.run, identity, plan.current, provenance, *rules, shift_days)
 
 
 def _by_reason(rows: Sequence[dict]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from tasks.method import Measure, choose_device, named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
 from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason
+from vertebra_core.tables.covariates import COVARIATES
 from vertebra_core.tables.outcome import Provenance, Status, StudyOutcome
 from vertebra_core.tables.rows import Row, outcome_rows
 from vertebra_core.volume import Volume
@@ -120,8 +121,11 @@ def ended(order: StudyOrder, shard: Shard, status: Status, reason: Reason, detai
 
 
 def rows_of(outcome: StudyOutcome, shard: Shard) -> dict[str, list[Row]]:
-    """The rows of a study."""
-    return outcome_rows(outcome, shard.settings.grading, shard.run_settings.site)
+    """The rows of a study, without what is told of the patient: that comes in when a snapshot is published."""
+    rows = outcome_rows(outcome, shard.settings.grading)
+    for row in rows["studies"]:
+        row.update(dict.fromkeys(COVARIATES))
+    return rows
 
 
 def is_out_of_memory(error: Exception) -> bool:

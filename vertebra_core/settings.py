@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,23 @@ class GradingSettings:
 
 
 @dataclass(frozen=True)
+class PrivacySettings:
+    """What published tables tell of patients besides measurements: applied when a snapshot is written, to all of its
+    rows, never during inference (docs/privacy.md)."""
+
+    dates: Literal["none", "year", "days", "full"] = "year"
+    """When a study was made. year: the calendar year (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)). days: days since
+    an origin of the patient's own, which keeps intervals and hides the calendar (PS3.15 E.3.6, Retain Longitudinal
+    Temporal Information with Modified Dates). full: the date. none: nothing."""
+    pool_old_ages: bool = True
+    """Ages of 90 years and more are published as 90 (the same paragraph of HIPAA: one category of 90 or older)."""
+    site: bool = True
+    """Publish where an archive comes from, as named by who ran the screening."""
+    scanner: bool = True
+    """Publish maker and model of the scanner (PS3.15 E.3.8, Retain Device Identity)."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of the above."""
 
@@ -148,9 +166,9 @@ class Settings:
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     levels: LevelSettings = field(default_factory=LevelSettings)
     grading: GradingSettings = field(default_factory=GradingSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
     def digest(self) -> str:
-        """Sixteen hex digits that change with every setting a measurement depends on (grading is not one)."""
-        values = asdict(self)
-        values.pop("grading")
+        """Sixteen hex digits that change with every setting a measurement depends on (grading and privacy do not)."""
+        values = {name: section for name, section in asdict(self).items() if name not in ("grading", "privacy")}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

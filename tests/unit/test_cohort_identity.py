@@ -36,8 +36,22 @@ def patients(*series) -> int:
     return len({keys.patient_key(one) for one in series})
 
 
-def test_same_id_and_issuer_is_one_patient():
-    assert patients(study(1, "ANON", "Hospital A"), study(2, "ANON", "Hospital A")) == 1
+@pytest.mark.parametrize("identifier", ["4711", "SMITHJ", "123456", "9999", "ANON-17"])
+def test_same_id_and_issuer_is_one_patient(identifier):
+    assert patients(study(1, identifier, "Hospital A"), study(2, identifier, "Hospital A ")) == 1
+
+
+@pytest.mark.parametrize(
+    "filler", ["", " ", "0000", "0-0", "ANON", "Anonymous^", "anon anon", "unknown", "Test", "N/A"]
+)
+def test_an_issuer_does_not_make_an_identifier_of_a_filler(filler):
+    assert patients(study(1, filler, "Hospital A"), study(2, filler, "Hospital A")) == 2
+
+
+@pytest.mark.parametrize("contradiction", [{"sex": "M"}, {"age": 30}])
+def test_an_issuer_does_not_merge_what_cannot_be_one_person(contradiction):
+    assert patients(study(1, "4711", "Hospital A"), study(2, "4711", "Hospital A", **contradiction)) == 2
+    assert patients(study(1, "4711", "Hospital A"), study(2, "4711", "Hospital B", **contradiction)) == 2
 
 
 def test_same_id_of_two_issuers_is_two_patients():
@@ -48,7 +62,9 @@ def test_an_id_that_can_identify_is_one_patient_without_an_issuer():
     assert patients(study(1, "MR-00417"), study(2, "MR-00417 ")) == 1
 
 
-@pytest.mark.parametrize("filler", ["", " ", "ANON", "anonymous", "0000", "unknown", "123456", "Пациент", "/\n"])
+@pytest.mark.parametrize(
+    "filler", ["", " ", "ANON", "anonymous", "0000", "unknown", "123456", "99999", "1111", "Пациент", "/\n"]
+)
 def test_two_patients_called_anon_are_not_merged(filler):
     assert patients(study(1, filler), study(2, filler)) == 2
 

@@ -4,15 +4,17 @@ A key is the first 80 bits of an HMAC-SHA256 of the identifier, with a secret of
 ``private`` folder: the same identifier gives the same key, and nobody without the secret can go back or try names.
 Keys begin with letters, so that no reader of a table takes one for a number.
 
-**Who is the same patient.** Studies belong to one patient when they share PatientID and IssuerOfPatientID. Without
-an issuer they do when they share a PatientID that can be an identifier. It cannot
+**Who is the same patient.** Studies belong to one patient when they share PatientID and IssuerOfPatientID, and the
+PatientID can be an identifier. It cannot
 
-- when it is empty, has no digit but zeros ("ANON", "unknown", "0000") or is a known filler ("123456");
-- when its studies contradict each other on sex or, by more than `BIRTH_YEAR_TOLERANCE`, on the year of birth.
+- when it is empty, zeros ("0000") or a word that stands where a name was taken out ("ANON", "unknown");
+- without an issuer, also when it has no digit at all, or is a number typed to fill a form ("123456", "9999");
+- when its studies contradict each other on sex or, by more than `BIRTH_YEAR_TOLERANCE`, on the year of birth: those
+  of this run, and those of all runs before (from the private links).
 
 Otherwise each study is taken for a patient of its own: two patients merged would be a wrong count that nobody sees,
 one patient counted twice is a known upper bound. Names are never looked at. A StudyInstanceUID under two PatientIDs is
-two studies.
+two studies; the one that was met first keeps its key.
 """
 
 import hashlib
@@ -21,8 +23,9 @@ import os
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from vertebra_core.cohort.commit import create, private_folder
 from vertebra_core.cohort.layout import Layout
@@ -31,12 +34,41 @@ from vertebra_core.reading.series import Series
 
 KEY_HEX_DIGITS = 20
 """80 bits: among ten million studies the chance of any collision is below 1e-10 (birthday bound)."""
-FILLER_IDS = frozenset({"1", "123", "1234", "12345", "123456", "1234567", "12345678", "123456789", "99999", "999999"})
+FILLER_IDS = frozenset({"1", "123", "1234", "12345", "123456", "1234567", "12345678", "123456789"})
 """Numbers typed by hand where a form wanted one; never an identifier without an issuer."""
+ONE_DIGIT_REPEATED = re.compile(r"(\d)\1{2,}")
+"""So are 111, 9999 and their like."""
+FILLER_WORDS = re.compile(
+    r"\W*(((anonym|de-?identif|redact|unknown|unbekannt|removed)[^\W\d]*|anon|none|null|n/?a|test|phantom|patient"
+    r"|no.?(name|id|number))\W*)+",
+    re.IGNORECASE,
+)
+"""What is written where an identifier was taken out or never was; no identifier, with an issuer or without."""
+DAYS_OF_SHIFT = 36525
+"""A patient's days are shifted by up to a hundred years, so that a shifted day does not even tell the decade."""
 BIRTH_YEAR_TOLERANCE = 2.0
 """Years: an age in whole years and a study date give the birth date to one year each."""
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 """A DICOM unique identifier (PS3.5 section 9); anything else names a path, unique only within its archive."""
+
+
+class Identifiers(Protocol):
+    """What keys are made from: a `Series`, or a row of the private links."""
+
+    @property
+    def patient_id(self) -> str: ...
+    @property
+    def patient_id_issuer(self) -> str: ...
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def archive(self) -> str: ...
+    @property
+    def sex(self) -> str | None: ...
+    @property
+    def age_years(self) -> float | None: ...
+    @property
+    def study_date(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -55,11 +87,18 @@ class Pseudonyms:
     def key(self, kind: str, *parts: str) -> str:
         """The key of an identifier: two letters for its kind and `KEY_HEX_DIGITS` hex digits."""
         message = "\0".join([kind, *(f"{len(part)}:{part}" for part in parts)]).encode("utf-8", "surrogatepass")
-        return kind + hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:KEY_HEX_DIGITS]
+        return kind + self._digest(message)[:KEY_HEX_DIGITS]
+
+    def _digest(self, message: bytes) -> str:
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
 
     def archive_key(self, archive: str) -> str:
         """The pseudonym of an archive, from its real path."""
         return self.key("ar", os.path.realpath(archive))
+
+    def shift_days(self, patient_key: str) -> int:
+        """How many days a patient's dates are shifted by, 0 to `DAYS_OF_SHIFT` - 1; the same for all studies."""
+        return int(self._digest(b"shift\0" + patient_key.encode()), 16) % DAYS_OF_SHIFT
 
     def fingerprint(self) -> str:
         """Tells two secrets apart without giving either away."""
@@ -73,34 +112,34 @@ class SeriesKeys:
     Parameters
     ----------
     pseudonyms : Pseudonyms
-    contradicted : frozenset of str
-        PatientIDs that are no identifiers, from `contradicted_ids`.
+    contradicted : frozenset of (str, str)
+        Issuers and PatientIDs that are no identifiers, from `contradicted_ids`.
     reused : frozenset of str
         StudyInstanceUIDs that occur under several PatientIDs; such studies are told apart by both.
+    first_owners : mapping
+        Of such UIDs, the PatientID that an earlier run met alone: its study keeps the key it has.
     """
 
     pseudonyms: Pseudonyms
-    contradicted: frozenset[str] = frozenset()
+    contradicted: frozenset[tuple[str, str]] = frozenset()
     reused: frozenset[str] = frozenset()
+    first_owners: Mapping[str, str] = field(default_factory=dict)
 
-    def study_key(self, series: Series) -> str:
+    def study_key(self, series: Identifiers) -> str:
         """The pseudonym of the study a series belongs to."""
         return self.pseudonyms.key("st", *self._study(series))
 
     def series_key(self, series: Series) -> str:
         """The pseudonym of a series; two stacks of one series have two."""
         own = () if UID.fullmatch(series.series_uid) else (os.path.realpath(series.archive),)
-        owner = (series.patient_id,) if series.study_uid in self.reused else ()
+        owner = (series.patient_id,) if self._needs_owner(series) else ()
         return self.pseudonyms.key("se", *own, series.series_uid, str(series.stack), *owner)
 
-    def patient_key(self, series: Series) -> str:
+    def patient_key(self, series: Identifiers) -> str:
         """The key of the patient, by the rule at the top of this module."""
-        identifier = series.patient_id.strip()
-        issuer = series.patient_id_issuer.strip()
-        if issuer and identifier:
+        issuer, identifier = person_of(series)
+        if can_identify(identifier, issuer) and (issuer, identifier) not in self.contradicted:
             return self.pseudonyms.key("pt", issuer, identifier)
-        if can_identify(identifier) and identifier not in self.contradicted:
-            return self.pseudonyms.key("pt", "", identifier)
         return self.pseudonyms.key("pt", "study", *self._study(series))
 
     def of(self, series: Series) -> dict[str, str]:
@@ -111,47 +150,87 @@ class SeriesKeys:
             "patient_key": self.patient_key(series),
         }
 
-    def _study(self, series: Series) -> tuple[str, ...]:
+    def input_key(self, digest: str) -> str:
+        """An input digest as tables show it: made from UIDs and paths, it must not let anybody check a guess."""
+        return self.pseudonyms.key("in", digest)
+
+    def _study(self, series: Identifiers) -> tuple[str, ...]:
         if not UID.fullmatch(series.study_uid):
             return os.path.realpath(series.archive), series.study_uid
-        return (series.study_uid, series.patient_id) if series.study_uid in self.reused else (series.study_uid,)
+        return (series.study_uid, series.patient_id) if self._needs_owner(series) else (series.study_uid,)
+
+    def _needs_owner(self, series: Identifiers) -> bool:
+        first = self.first_owners.get(series.study_uid)
+        return series.study_uid in self.reused and first != series.patient_id.strip()
 
 
-def keys_of(series: Sequence[Series], pseudonyms: Pseudonyms) -> SeriesKeys:
-    """Keys for series of the same archives, which may show that an identifier is none."""
-    return SeriesKeys(pseudonyms, contradicted_ids(series), reused_study_uids(series))
+def keys_of(
+    series: Sequence[Identifiers],
+    pseudonyms: Pseudonyms,
+    before: Sequence[Identifiers] = (),
+    keys_before: Sequence[str] = (),
+) -> SeriesKeys:
+    """Keys for series of the same archives, which may show that an identifier is none.
+
+    Parameters
+    ----------
+    series : sequence of Identifiers
+        Of this run.
+    pseudonyms : Pseudonyms
+    before : sequence of Identifiers
+        Of all earlier runs, from the private links.
+    keys_before : sequence of str
+        Their study keys.
+    """
+    everything = [*before, *series]
+    reused = reused_study_uids(everything)
+    alone = SeriesKeys(pseudonyms)
+    first_owners = {
+        one.study_uid: one.patient_id.strip()
+        for one, key in zip(before, keys_before, strict=True)
+        if one.study_uid in reused and key == alone.study_key(one)
+    }
+    return SeriesKeys(pseudonyms, contradicted_ids(everything), reused, first_owners)
 
 
-def can_identify(patient_id: str) -> bool:
-    """Whether a PatientID without an issuer can be an identifier at all.
+def person_of(series: Identifiers) -> tuple[str, str]:
+    """Issuer and PatientID without the spaces around them."""
+    return series.patient_id_issuer.strip(), series.patient_id.strip()
+
+
+def can_identify(patient_id: str, issuer: str = "") -> bool:
+    """Whether a PatientID can be an identifier at all.
 
     Examples
     --------
-    >>> [can_identify(text) for text in ("", "ANON", "000000", "123456", "MR-00417")]
-    [False, False, False, False, True]
+    >>> [can_identify(text) for text in ("", "ANON", "000000", "123456", "SMITHJ", "MR-00417")]
+    [False, False, False, False, False, True]
+    >>> [can_identify(text, "Hospital A") for text in ("", "ANON", "000000", "123456", "SMITHJ", "MR-00417")]
+    [False, False, False, True, True, True]
     """
+    if not patient_id.strip("0 \t\r\n-_./") or FILLER_WORDS.fullmatch(patient_id):
+        return False
     digits = re.sub(r"\D", "", patient_id)
-    return bool(digits.strip("0")) and patient_id.strip() not in FILLER_IDS
+    typed = patient_id in FILLER_IDS or ONE_DIGIT_REPEATED.fullmatch(patient_id)
+    return bool(issuer) or (bool(digits.strip("0")) and not typed)
 
 
-def contradicted_ids(series: Iterable[Series]) -> frozenset[str]:
-    """PatientIDs without an issuer whose studies cannot be of one person: two sexes, or birth years too far apart."""
-    sexes: dict[str, set[str]] = defaultdict(set)
-    births: dict[str, list[float]] = defaultdict(list)
+def contradicted_ids(series: Iterable[Identifiers]) -> frozenset[tuple[str, str]]:
+    """Issuers and PatientIDs whose studies cannot be of one person: two sexes, or birth years too far apart."""
+    sexes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    births: dict[tuple[str, str], list[float]] = defaultdict(list)
     for one in series:
-        identifier = one.patient_id.strip()
-        if one.patient_id_issuer.strip():
-            continue
+        person = person_of(one)
         if one.sex in ("F", "M"):
-            sexes[identifier].add(one.sex)
+            sexes[person].add(one.sex)
         if one.age_years is not None and one.study_date:
-            births[identifier].append(int(one.study_date[:4]) - one.age_years)
-    two_sexes = {identifier for identifier, seen in sexes.items() if len(seen) > 1}
-    apart = {identifier for identifier, years in births.items() if max(years) - min(years) > BIRTH_YEAR_TOLERANCE}
+            births[person].append(int(one.study_date[:4]) - one.age_years)
+    two_sexes = {person for person, seen in sexes.items() if len(seen) > 1}
+    apart = {person for person, years in births.items() if max(years) - min(years) > BIRTH_YEAR_TOLERANCE}
     return frozenset(two_sexes | apart)
 
 
-def reused_study_uids(series: Iterable[Series]) -> frozenset[str]:
+def reused_study_uids(series: Iterable[Identifiers]) -> frozenset[str]:
     """StudyInstanceUIDs under which several PatientIDs were met."""
     owners: dict[str, set[str]] = defaultdict(set)
     for one in series:

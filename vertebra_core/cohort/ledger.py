@@ -88,8 +88,8 @@ def read_companion(layout: Layout, mark: Mark, table: str) -> pa.Table:
 
 
 def committed(layout: Layout) -> pa.Table:
-    """Identity, status, reason, ``run`` and number of the mark (``mark``) of every committed study, oldest first."""
-    columns = [*IDENTITY, "status", "reason"]
+    """Identity, series key, end, ``run`` and number of the mark (``mark``) of every committed study, oldest first."""
+    columns = [*IDENTITY, "series_key", "status", "reason"]
     parts = []
     for number, mark in enumerate(marks(layout)):
         part = read_mark(mark, columns)

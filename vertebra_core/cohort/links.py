@@ -1,34 +1,50 @@
-"""The private links file: which key stands for whom. Mode 0600; never part of a snapshot."""
+"""The private links file: which key stands for whom, and what is known of them. Mode 0600; never part of a snapshot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import parquet_bytes, private_folder, replace
-from vertebra_core.cohort.identity import SeriesKeys
+from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, keys_of, person_of
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.reading.series import Series
 
-COLUMNS = (
-    "series_key",
-    "study_key",
-    "patient_key",
-    "patient_id",
-    "patient_id_issuer",
-    "study_uid",
-    "series_uid",
-    "archive",
-    "path",
-)
-SCHEMA = pa.schema([pa.field(name, pa.string()) for name in COLUMNS])
+KEYS = ("series_key", "study_key", "patient_key")
+IDENTIFIERS = ("patient_id", "patient_id_issuer", "study_uid", "series_uid", "archive", "path")
+KNOWN = ("sex", "study_date", "site", "manufacturer", "scanner", "age_years")
+"""As in the header, untouched by any privacy rule (`vertebra_core.tables.covariates`)."""
+COLUMNS = (*KEYS, *IDENTIFIERS, *KNOWN)
+SCHEMA = pa.schema([pa.field(name, pa.float64() if name == "age_years" else pa.string()) for name in COLUMNS])
 
 
-def link_table(series: Iterable[Series], keys: SeriesKeys) -> pa.Table:
-    """One row per series: its keys and the identifiers they were made from."""
-    rows = [{**keys.of(one), **{name: getattr(one, name) for name in COLUMNS[3:]}} for one in series]
-    return pa.table({name: [printable(row[name]) for row in rows] for name in COLUMNS}, schema=SCHEMA)
+class Person(NamedTuple):
+    """A row of the links as keys are made from it (`vertebra_core.cohort.identity.Identifiers`)."""
+
+    patient_id: str
+    patient_id_issuer: str
+    study_uid: str
+    archive: str
+    sex: str | None
+    age_years: float | None
+    study_date: str | None
+
+
+def link_table(series: Iterable[Series], keys: SeriesKeys, site: str | None = None) -> pa.Table:
+    """One row per series: its keys, the identifiers they were made from, and what its header knows of the patient."""
+    rows = [
+        {
+            **keys.of(one),
+            **{name: getattr(one, name) for name in (*IDENTIFIERS, "sex", "study_date", "manufacturer", "age_years")},
+            "scanner": one.scanner_model,
+            "site": site,
+        }
+        for one in series
+    ]
+    written = [{name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    return pa.Table.from_pylist(written, schema=SCHEMA)
 
 
 def printable(text: str) -> str:
@@ -43,14 +59,52 @@ def printable(text: str) -> str:
 
 
 def read_links(layout: Layout) -> pa.Table:
-    """All links of the cohort; no rows if there are none yet."""
-    return pq.ParquetFile(layout.links).read() if layout.links.exists() else SCHEMA.empty_table()
+    """All links of the cohort; no rows if there are none yet. Columns that an older version did not write are NULL."""
+    if not layout.links.exists():
+        return SCHEMA.empty_table()
+    found = pq.ParquetFile(layout.links).read()
+    return pa.concat_tables([SCHEMA.empty_table(), found], promote_options="default").select(COLUMNS)
 
 
-def merge_links(layout: Layout, new: pa.Table) -> None:
-    """Add links to the file, a newer one of the same series in place of the older; other runs' links stay."""
+def rows_of(keys: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The row of each key among others; NULL where there is none."""
+    return pc.call_function("index_in", [keys], pc.SetLookupOptions(among.combine_chunks()))
+
+
+def people(links: pa.Table) -> list[Person]:
+    """The rows of the links as keys are made from them."""
+    columns = [links[name].to_pylist() for name in Person._fields]
+    return [Person(*values) for values in zip(*columns, strict=True)]
+
+
+def known_keys(layout: Layout, series: Sequence[Series], pseudonyms: Pseudonyms) -> SeriesKeys:
+    """Keys for the series of a run, with what all earlier runs have shown about identifiers."""
+    links = read_links(layout)
+    return keys_of(series, pseudonyms, people(links), links["study_key"].to_pylist())
+
+
+def merge_links(layout: Layout, new: pa.Table, keys: SeriesKeys | None = None) -> None:
+    """Add links to the file, a newer one of the same series in place of the older; other runs' links stay.
+
+    Parameters
+    ----------
+    layout : Layout
+    new : pa.Table
+        From `link_table`. A site that is not given leaves the one that was.
+    keys : SeriesKeys, optional
+        Those of this run: patients of earlier runs whose identifier has turned out to be none get keys of their own.
+    """
     old = read_links(layout)
     kept = old.filter(~pc.field("series_key").isin(new["series_key"].combine_chunks()))
+    if keys is not None and kept.num_rows:
+        patients = [
+            keys.patient_key(person) if person_of(person) in keys.contradicted else patient
+            for person, patient in zip(people(kept), kept["patient_key"].to_pylist(), strict=True)
+        ]
+        kept = kept.set_column(KEYS.index("patient_key"), SCHEMA.field("patient_key"), pa.array(patients, pa.string()))
+    sites = old["site"].take(rows_of(new["series_key"], old["series_key"]))
+    sites = pc.call_function("coalesce", [new["site"], sites])
+    new = new.set_column(COLUMNS.index("site"), SCHEMA.field("site"), sites)
     merged = pa.concat_tables([kept, new]).sort_by("series_key")
     if not merged.equals(old):
         private_folder(layout.private)

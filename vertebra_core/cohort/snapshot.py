@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import COMPRESSION, TEMPORARY, replace
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
-from vertebra_core.cohort.ledger import MethodIdentity, committed, marks, read_companion, read_mark
+from vertebra_core.cohort.ledger import Mark, MethodIdentity, committed, marks, read_companion, read_mark
+from vertebra_core.cohort.links import read_links
+from vertebra_core.cohort.people import People, with_patients
 from vertebra_core.errors import CouldNotRun, WrongUse
-from vertebra_core.settings import GradingSettings
+from vertebra_core.settings import GradingSettings, PrivacySettings
 from vertebra_core.tables.dictionary import dictionary
 from vertebra_core.tables.patients import patient_table
 from vertebra_core.tables.regrade import deformity_sums, regrade_levels, regrade_studies, regrade_vertebrae
@@ -27,7 +29,12 @@ from vertebra_core.tables.schema import arrow_schema
 ROW_GROUP = 131_072
 """Rows of a row group: large enough for an analyst's scan, small enough for publishing to fit in memory (case T8)."""
 
-DEFAULT_GRADING = GradingSettings()
+DEFAULT_GRADING, DEFAULT_PRIVACY = GradingSettings(), PrivacySettings()
+
+
+def no_shift(patient_key: str) -> int:
+    """Days that are not shifted; good enough wherever days are not told."""
+    return 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ def publish(
     current: Mapping[str, str],
     provenance: Mapping[str, Any],
     grading: GradingSettings = DEFAULT_GRADING,
+    privacy: PrivacySettings = DEFAULT_PRIVACY,
+    shift_days: Callable[[str], int] = no_shift,
 ) -> Snapshot:
     """Publish the results of one method; ``latest.json`` is written last.
 
@@ -85,9 +94,14 @@ def publish(
         What ``provenance.json`` shall say besides what is known here. Holds the time of publishing.
     grading : GradingSettings
         All rows are graded anew, also those that were written under other bounds.
+    privacy : PrivacySettings
+        What all rows may tell of patients, also those measured when another rule was in force.
+    shift_days : callable
+        `vertebra_core.cohort.identity.Pseudonyms.shift_days`.
     """
     chosen = choose(committed(layout), identity, current)
-    content = _content_digest(chosen, grading)
+    people = People(read_links(layout), privacy, shift_days)
+    content = _content_digest(chosen, grading, people)
     latest = _latest(layout)
     if latest and latest["content"] == content and layout.snapshot(latest["snapshot"]).is_dir():
         return Snapshot(latest["snapshot"], layout.snapshot(latest["snapshot"]), latest["rows"], is_new=False)
@@ -95,13 +109,20 @@ def publish(
     _remove_unfinished(layout)
     building = layout.snapshots / f"{TEMPORARY}{identifier}"
     building.mkdir()
-    rows = _write_tables(layout, building, chosen, grading)
+    rows = _write_tables(layout, building, chosen, grading, people)
     if rows[MARK_TABLE] != chosen.num_rows:
         raise CouldNotRun(f"snapshot {identifier}: {rows[MARK_TABLE]} studies written, {chosen.num_rows} expected")
     _write_json(building / "dictionary.json", dictionary())
     _write_json(
         building / "provenance.json",
-        {**provenance, "grading": asdict(grading), **_counts(chosen), "rows": rows, "content": content},
+        {
+            **provenance,
+            "grading": asdict(grading),
+            "privacy": asdict(privacy),
+            **_counts(chosen),
+            "rows": rows,
+            "content": content,
+        },
     )
     _sync(building)
     os.rename(building, layout.snapshot(identifier))
@@ -127,33 +148,39 @@ def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str
     return ledger.take(pa.array([newest[key] for key in sorted(newest)], pa.int64()))
 
 
-def _write_tables(layout: Layout, folder: Path, chosen: pa.Table, grading: GradingSettings) -> dict[str, int]:
+def _write_tables(
+    layout: Layout, folder: Path, chosen: pa.Table, grading: GradingSettings, people: People
+) -> dict[str, int]:
     """Write all four tables, one shard at a time in memory; only ``studies`` is ever held whole."""
     all_marks = marks(layout)
     wanted: dict[int, list[str]] = {}
     for number, key in zip(chosen["mark"].to_pylist(), chosen["study_key"].to_pylist(), strict=True):
         wanted.setdefault(number, []).append(key)
     sources = [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
+    parts = [_of_studies(read_mark(mark), keys) for mark, keys in sources]
+    studies = people.fill(pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts])).sort_by("study_key")
     sums: Counter[str] = Counter()
+
+    def of_shard(mark: Mark, keys: pa.Array, table: str) -> pa.Table:
+        return with_patients(_of_studies(read_companion(layout, mark, table), keys), studies)
 
     def vertebrae() -> Iterator[pa.Table]:
         for mark, keys in sources:
-            part = regrade_vertebrae(_of_studies(read_companion(layout, mark, "vertebrae"), keys), grading)
+            part = regrade_vertebrae(of_shard(mark, keys, "vertebrae"), grading)
             sums.update(deformity_sums(part))
             yield part
 
     def levels() -> Iterator[pa.Table]:
         for mark, keys in sources:
-            yield regrade_levels(_of_studies(read_companion(layout, mark, "levels_in_view"), keys), grading)
+            yield regrade_levels(of_shard(mark, keys, "levels_in_view"), grading)
 
     rows = {
         "vertebrae": _write_streamed(folder, "vertebrae", vertebrae()),
         "levels_in_view": _write_streamed(folder, "levels_in_view", levels()),
     }
-    parts = [_of_studies(read_mark(mark), keys) for mark, keys in sources]
-    studies = regrade_studies(pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts]), sums, grading)
-    rows[MARK_TABLE] = _write_streamed(folder, MARK_TABLE, iter([studies.sort_by("study_key")]))
-    rows["patients"] = _write_streamed(folder, "patients", iter([patient_table(studies)]))
+    studies = regrade_studies(studies, sums, grading)
+    rows[MARK_TABLE] = _write_streamed(folder, MARK_TABLE, iter([studies]))
+    rows["patients"] = _write_streamed(folder, "patients", iter([patient_table(studies, people.dates(studies))]))
     return rows
 
 
@@ -185,9 +212,10 @@ def _write_streamed(folder: Path, name: str, parts: Iterator[pa.Table]) -> int:
     return written
 
 
-def _content_digest(chosen: pa.Table, grading: GradingSettings) -> str:
-    """Changes with every result that is shown and with the grading; not with the time of publishing."""
-    digest = hashlib.sha256(json.dumps(asdict(grading), sort_keys=True).encode())
+def _content_digest(chosen: pa.Table, grading: GradingSettings, people: People) -> str:
+    """Changes with every result that is shown, with the grading and with what is told of patients; not with time."""
+    rules = [asdict(grading), asdict(people.privacy), people.digest(chosen)]
+    digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())
     for column in ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version", "run"):
         digest.update("\n".join(chosen[column].to_pylist()).encode())
     return digest.hexdigest()[:16]

@@ -71,15 +71,39 @@ _PATIENT = _key("patient_key", "Pseudonym of the patient.")
 _SERIES = _key("series_key", "Pseudonym of the series; two acquisitions of one series have two keys.")
 
 _AGE = Column(
-    "age_years", REAL, "years", "Age at the study; never filled in.", "PatientAge, or StudyDate and PatientBirthDate"
+    "age_years",
+    REAL,
+    "years",
+    "Age at the study; never filled in. 90 stands for 90 and more, unless `privacy.pool_old_ages` is off.",
+    "PatientAge, or StudyDate and PatientBirthDate",
 )
 _SEX = Column("sex", TEXT, NONE, "Sex as in the header; never filled in.", "PatientSex", values=SEXES)
-_DATE = Column("study_date", DAY, "date", "Day of the study.", "StudyDate")
-_SITE = Column("site", TEXT, NONE, "Where the archive comes from, as named by who ran the screening.", "run settings")
+_WHEN = (
+    Column("study_year", WHOLE, "year", "Year of the study; NULL unless `privacy.dates` is year.", "StudyDate"),
+    Column(
+        "study_day",
+        WHOLE,
+        "days",
+        "Days from an origin of the patient's own, the same in all snapshots: differences within a patient are true "
+        "intervals, the number itself means nothing. NULL unless `privacy.dates` is days.",
+        "StudyDate and a keyed hash of the patient key",
+    ),
+    Column("study_date", DAY, "date", "Day of the study; NULL unless `privacy.dates` is full.", "StudyDate"),
+)
+"""At most one of them holds values: two together would tell more than either."""
+_SITE = Column(
+    "site",
+    TEXT,
+    NONE,
+    "Where the archive comes from, as named by who ran the screening; NULL where `privacy.site` is off.",
+    "run settings",
+)
 
 _SCAN = (
-    Column("manufacturer", TEXT, NONE, "Maker of the scanner.", "Manufacturer"),
-    Column("scanner", TEXT, NONE, "Model of the scanner.", "ManufacturerModelName"),
+    Column("manufacturer", TEXT, NONE, "Maker of the scanner; NULL where `privacy.scanner` is off.", "Manufacturer"),
+    Column(
+        "scanner", TEXT, NONE, "Model of the scanner; NULL where `privacy.scanner` is off.", "ManufacturerModelName"
+    ),
     Column("kernel", TEXT, NONE, "Reconstruction kernel.", "ConvolutionKernel"),
     Column("contrast", YES_NO, NONE, "Whether a contrast agent is recorded.", "ContrastBolusAgent"),
     Column("slice_thickness_mm", REAL, "mm", "Nominal thickness of a slice.", "SliceThickness"),
@@ -279,7 +303,7 @@ STUDIES = (
     ),
     _AGE,
     _SEX,
-    _DATE,
+    *_WHEN,
     _SITE,
     *_SCAN,
     Column("n_slices", WHOLE, "count", "Slices of the series.", "inventory", False),
@@ -310,7 +334,7 @@ PATIENTS = (
     ),
     _AGE,
     _SEX,
-    _DATE,
+    *_WHEN,
     _SITE,
     Column("slice_spacing_mm", REAL, "mm", "Slice spacing of the index study.", "measured from ImagePositionPatient"),
     *_SUMMARY,
@@ -362,7 +386,7 @@ INVENTORY = (
     Column("extent_mm", REAL, "mm", "Length covered along the slices.", "measured from ImagePositionPatient"),
     _AGE,
     _SEX,
-    _DATE,
+    *_WHEN,
     _SITE,
     _INPUT,
 )

@@ -1,5 +1,7 @@
 """One row per patient, by one index study."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -14,20 +16,29 @@ in view would make prevalence grow with the number of scans of a patient, and th
 
 _ORDER = [
     ("patient_key", "ascending"),
-    ("study_date", "ascending"),
+    ("when", "ascending"),
     ("slice_spacing_mm", "ascending"),
     ("n_vertebrae", "descending"),
     ("study_key", "ascending"),
 ]
 
 
-def patient_table(studies: pa.Table) -> pa.Table:
+def patient_table(studies: pa.Table, dates: Sequence[str | None] | None = None) -> pa.Table:
     """Table `patients` from the whole table `studies`.
 
     A patient without any measured vertebra keeps a row, with a NULL index study: not evaluable is not normal.
     Studies without a date come after dated ones.
+
+    Parameters
+    ----------
+    studies : pa.Table
+    dates : sequence of str or None, optional
+        True dates of the studies, ISO 8601, by which they are put in order and which are told nowhere; default:
+        column ``study_date``, which the privacy rule may have emptied.
     """
-    ordered = studies.sort_by([(name, way, "at_end") for name, way in _ORDER])
+    when = studies["study_date"].cast(pa.string()) if dates is None else pa.array(dates, pa.string())
+    dated = studies.append_column("when", when)
+    ordered = dated.sort_by([(name, way, "at_end") for name, way in _ORDER]).drop_columns(["when"])
     evaluable = pa.array(ordered["n_vertebrae"].to_numpy() > 0)
     counts = _counts(ordered, evaluable)
     at_index = _first_rows(ordered.filter(evaluable), counts["patient_key"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from vertebra_core.tables.columns import INVENTORY, LEVELS_IN_VIEW, PATIENTS, STUDIES, VERTEBRAE, Column
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 """Part of the identity of every result: raise it when a column changes its name, type or meaning."""
 
 
