@@ -117,7 +117,7 @@ BAD_VOLUMES = {
     **{f"{name} cut": (cut(name), Reason.PIXELS_DAMAGED) for name in ("v.nii", "v.nii.gz", "v.nrrd", "v.mha")},
     **{f"compressed {name} cut": (cut(name), Reason.PIXELS_DAMAGED) for name in ("z.nrrd", "z.mha")},
     "last byte gone": (cut("v.nii", 0.99999), Reason.PIXELS_DAMAGED),
-    "flipped bits": (write_flipped_bits, Reason.UNREADABLE),
+    "flipped bits": (write_flipped_bits, Reason.PIXELS_DAMAGED),
 }
 
 
@@ -128,7 +128,7 @@ def test_a_bad_volume_file_has_its_own_reason(case, tmp_path, small_hu, capfd):
     assert end_of(tmp_path) == [reason]
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == "" or err.startswith("MetaImage:")  # the C library says it itself, in one line
+    assert err == ""
 
 
 def test_a_gzip_that_is_no_volume_is_left_alone(tmp_path):
