@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.sequence import Sequence
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from vertebra_core.straighten import sample_volume
 from vertebra_core.volume import Volume
@@ -153,6 +154,40 @@ def ct_slice(
     ds.Rows, ds.Columns = hu.shape
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     set_pixels(ds, np.rint(hu - study.intercept), signed=False)
+    return ds
+
+
+def enhanced_dataset(hu: np.ndarray, grid: Grid, order: np.ndarray, study: Study | None = None) -> Dataset:
+    """One Enhanced CT dataset with its frames in the given order."""
+    study = study or Study()
+    z = grid.axes()[2]
+    ds = ct_slice(hu[0], [*grid.origin[:2], float(z[0])], grid.spacing, study, 1)
+    ds.SOPClassUID = EnhancedCTImageStorage
+    kept = {name: getattr(ds, name) for name in ("PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept")}
+    for keyword in (*kept, "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(ds, keyword)
+
+    def group(**values) -> Dataset:
+        item = Dataset()
+        for keyword, value in values.items():
+            setattr(item, keyword, value)
+        return item
+
+    def only(**values) -> Sequence:
+        return Sequence([group(**values)])
+
+    rescale = {"RescaleSlope": kept["RescaleSlope"], "RescaleIntercept": kept["RescaleIntercept"]}
+    ds.SharedFunctionalGroupsSequence = only(
+        PlaneOrientationSequence=only(ImageOrientationPatient=list(study.orientation)),
+        PixelMeasuresSequence=only(PixelSpacing=kept["PixelSpacing"], SliceThickness=kept["SliceThickness"]),
+        PixelValueTransformationSequence=only(**rescale, RescaleType="HU"),
+    )
+    places = ([*grid.origin[:2], float(z[i])] for i in order)
+    ds.PerFrameFunctionalGroupsSequence = Sequence(
+        [group(PlanePositionSequence=only(ImagePositionPatient=place)) for place in places]
+    )
+    ds.NumberOfFrames = len(order)
+    ds.PixelData = np.rint(hu[order] - study.intercept).astype("<u2").tobytes()
     return ds
 
 
