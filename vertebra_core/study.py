@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vertebra_core.curve.find import find_curve
+from vertebra_core.curve.midline import centred
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.geometry import CentreLine
 from vertebra_core.keypoints.find import find_keypoints
@@ -66,6 +67,7 @@ def measure_study(volume: Volume, models: Models, settings: Settings, watch: Wat
     """
     watch("curve")
     curve = find_curve(volume, models.curve, settings.curve)  # paper 3.1 -> LPS mm
+    curve = centred(volume, curve, settings.symmetry)  # sideways into the plane that mirrors the spine
     watch("straighten")
     spine = straighten(volume, curve, settings.straighten)  # the planes [c, s, v] HU and both maps
     watch("keypoints")
