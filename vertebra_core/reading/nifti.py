@@ -21,7 +21,6 @@ SAME_SPACING = 0.01
 """pixdim and the columns of the sform are rounded apart; a relative difference above this is a contradiction."""
 SAME_DIRECTION = 0.5
 """Least cosine of an axis in qform and sform: beyond 60 degrees they do not describe the same patient."""
-ORDERS: tuple[Literal["<"], Literal[">"]] = ("<", ">")
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 FIRST = np.dtype(
@@ -77,9 +76,7 @@ def parse_header(start: bytes, path: str = "", packing: str = "") -> FileHeader:
     layout = SECOND if start[4:7] in (b"n+2", b"ni2") else FIRST
     if len(start) < layout.itemsize:
         raise NotEvaluable(Reason.UNREADABLE, "the header is cut short")
-    order = next((order for order in ORDERS if np.frombuffer(start, order + "i4", 1)[0] == layout.itemsize), None)
-    if order is None:
-        raise NotEvaluable(Reason.UNREADABLE, f"the header does not state its size, {layout.itemsize} bytes")
+    order = _byte_order(start, layout.itemsize)
     fields = np.frombuffer(start, layout.newbyteorder(order), 1)[0]
     if fields["magic"][:3] in (b"ni1", b"ni2"):
         raise NotEvaluable(Reason.UNREADABLE, "half of a pair (.hdr and .img); one file expected")
@@ -92,6 +89,14 @@ def parse_header(start: bytes, path: str = "", packing: str = "") -> FileHeader:
         scale=_scale(fields),
         patient_from_voxel=patient_from_voxel(fields),
     )
+
+
+def _byte_order(start: bytes, header_size: int) -> Literal["<", ">"]:
+    if np.frombuffer(start, "<i4", 1)[0] == header_size:
+        return "<"
+    if np.frombuffer(start, ">i4", 1)[0] == header_size:
+        return ">"
+    raise NotEvaluable(Reason.UNREADABLE, f"the header does not state its size, {header_size} bytes")
 
 
 def _shape(fields: np.void) -> tuple[int, ...]:
