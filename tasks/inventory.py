@@ -49,7 +49,7 @@ def take_inventory(
     found = find_series(archives, settings, on_progress)
     if not found.files_seen:
         raise CouldNotRun(f"no files in {', '.join(str(archive) for archive in archives)}")
-    return Stock(tuple(choose_index_series(found.series)), dict(found.left_alone), found.files_seen)
+    return Stock(tuple(choose_index_series(found.series, settings)), dict(found.left_alone), found.files_seen)
 
 
 def record_inventory(

@@ -20,6 +20,9 @@ class Reason(Enum):
     LOCALIZER = "localizer", "A localizer (scout) image."
     REPORT_PAGE = "report_page", "A dose or summary page stored as CT."
     NOT_A_VOLUME = "not_a_volume", "Single or reformatted 2D images that do not form an axial volume."
+    PROJECTION = "projection", "Slabs of largest or smallest values (MIP, MinIP): no voxel shows one place."
+    DERIVED_MAP = "derived_map", "A map computed from other images (subtraction, iodine, perfusion, bone removed)."
+    TIME_SERIES = "time_series", "One place taken many times (bolus tracking, perfusion): not a volume."
     NOT_DICOM = "not_dicom", "Neither DICOM nor a supported volume file."
     UNREADABLE = "unreadable", "The file cannot be opened or its header cannot be read; restore it from the source."
     EMPTY_FILE = "empty_file", "The file has no bytes."
@@ -28,6 +31,7 @@ class Reason(Enum):
     # -- a CT series, not the one that is measured
     NOT_INDEX_SERIES = "not_index_series", "Another series of the same study was chosen; see `decision_detail`."
     OTHER_STACK = "other_stack", "Another acquisition of the same series was chosen; see `decision_detail`."
+    OTHER_PHASE = "other_phase", "Another phase of the breath or the heart beat was chosen; see `decision_detail`."
     AMBIGUOUS_STACK = "ambiguous_stack", "Different images share a position and no attribute tells them apart."
 
     # -- a CT series whose geometry or pixels cannot be trusted
@@ -37,7 +41,7 @@ class Reason(Enum):
     NO_GEOMETRY = "no_geometry", "Image position, orientation or pixel spacing is absent or impossible."
     GANTRY_TILT = "gantry_tilt", "The slices are sheared by a gantry tilt larger than may be rectified."
     TOO_LARGE = "too_large", "More voxels than a CT can have: the header is wrong, or the series is many."
-    SLICES_TOO_THICK = "slices_too_thick", "Slices lie too far apart for heights to mean anything."
+    SLICES_TOO_THICK = "slices_too_thick", "Slices lie too far apart, or are too thick, for heights to mean anything."
     PIXELS_DAMAGED = "pixels_damaged", "Pixel data are truncated or cannot be decoded; fetch the series again."
     DECODER_MISSING = "decoder_missing", "No decoder for this transfer syntax; `vertebra doctor` lists them."
     NOT_HOUNSFIELD = "not_hounsfield", "Pixel values are not Hounsfield units (no rescale, or a window burnt in)."

@@ -16,7 +16,13 @@ class ReadingSettings:
     min_extent_mm: float = 30.0
     """Shortest head-foot extent: the median distance of two lumbar centres is 31-33 mm (docs/numbers.md)."""
     max_slice_spacing_mm: float = 6.0
-    """At 5 mm place and level hold but heights do not (docs/numbers.md); beyond that not even the place."""
+    """At 5 mm place and level hold but heights do not (docs/numbers.md); beyond that not even the place. It holds for
+    SliceThickness too: slabs of 10 mm every millimetre show no endplate."""
+    usable_coverage: float = 0.5
+    """Share of the longest extent in the study below which a series is only a part of what was scanned."""
+    fine_enough_mm: float = 1.5
+    """Of slices up to this the kernel decides, not the thickness: two readings agree equally well up to 1.6 mm
+    (docs/numbers.md)."""
     spacing_tolerance: float = 0.10
     """Steps may differ from the median step by this fraction: rounding of positions reaches 3.4 % at 0.3 mm
     (case R14)."""

@@ -28,6 +28,8 @@ class Volume:
         Where the volume came from, for messages; never stored in tables.
     filled_slices : tuple of int
         Indices along z of slices that were absent and are the mean of their neighbours (case R3).
+    slice_thickness_mm : float or None
+        What a slice shows across its plane; it blurs where it is larger than the spacing of the slices.
     """
 
     hu: Shaped[np.ndarray, "z y x"]
@@ -35,6 +37,7 @@ class Volume:
     repairs: tuple[str, ...] = ()
     source: str = field(default="", compare=False)
     filled_slices: tuple[int, ...] = ()
+    slice_thickness_mm: float | None = None
 
     @property
     def spacing(self) -> np.ndarray:
@@ -43,7 +46,7 @@ class Volume:
 
     @property
     def head_foot_spacing(self) -> float:
-        """Voxel size along the axis nearest to head-foot, mm: what blurs endplates.
+        """What blurs endplates, mm: the voxel size nearest to head-foot, or the thickness of slices that overlap.
 
         Examples
         --------
@@ -52,7 +55,8 @@ class Volume:
         0.8
         """
         direction = self.patient_from_voxel[2, :3] / self.spacing
-        return float(self.spacing[np.abs(direction).argmax()])
+        axis = int(np.abs(direction).argmax())
+        return max(float(self.spacing[axis]), (self.slice_thickness_mm or 0.0) if axis == 2 else 0.0)
 
     @property
     def corners(self) -> np.ndarray:

@@ -87,7 +87,7 @@ def one_series(source: Path, settings: "Settings") -> "Series":
     from vertebra_core.reading.inventory import find_series
     from vertebra_core.reading.select import choose_index_series
 
-    found = choose_index_series(find_series([source], settings.reading).series)
+    found = choose_index_series(find_series([source], settings.reading).series, settings.reading)
     good = [series for series in found if series.decision is None]
     if len(good) > 1:
         raise WrongUse(f"{source} holds {len(good)} studies; name the folder of one, or screen them all")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vertebra_core.errors import Reason
-from vertebra_core.reading.select import choose_index_series, sharpness
+from vertebra_core.reading.kernels import sharpness
+from vertebra_core.reading.select import choose_index_series
 from vertebra_core.reading.series import Series
 
 GOOD = Series(
@@ -29,6 +30,9 @@ WORSE = {
     "a sharp kernel": {"kernel": "LUNG", "extent_mm": 410.0},
     "a shorter scan": {"extent_mm": 380.0},
     "contrast": {"contrast": True},
+    "a virtual image": {"content": "virtual", "slice_spacing_mm": 1.0, "slice_thickness_mm": 1.0},
+    "one tube of two": {"content": "one_energy", "kernel": "SOFT"},
+    "a phase of the breath": {"content": "phase", "extent_mm": 500.0},
     "the later UID": {},
 }
 
@@ -86,13 +90,66 @@ def test_the_choice_does_not_depend_on_the_order(order, kinds):
     assert len(straight) == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "decided"),
+    [
+        ({"orientation": "sagittal"}, "plane"),
+        ({"content": "virtual"}, "content"),
+        ({"slice_thickness_mm": 5.0}, "slice thickness"),
+        ({"kernel": "LUNG"}, "kernel"),
+        ({"extent_mm": 100.0}, "coverage"),
+    ],
+)
+def test_the_detail_says_which_part_of_the_rule_decided(changes, decided):
+    chosen, other = choose_index_series([GOOD, replace(GOOD, series_uid="1.2", **changes)])
+    assert other.decision_detail.startswith(f"{decided} decided; this one: ")
+    assert chosen.decision_detail.startswith("best of 2 that can be measured: axial, original")
+
+
+def test_phases_that_were_not_chosen_say_so():
+    phases = [replace(GOOD, series_uid=f"1.{i}", content="phase") for i in range(10)]
+    decisions = [series.decision for series in choose_index_series(phases)]
+    assert decisions == [None] + [Reason.OTHER_PHASE] * 9
+
+
+def test_a_reformat_is_measured_where_nothing_better_is_there():
+    reformat = replace(GOOD, image_type=("DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"), orientation="sagittal")
+    thick = replace(GOOD, series_uid="1.2", decision=Reason.SLICES_TOO_THICK)
+    assert [series.decision for series in choose_index_series([reformat, thick])] == [None, Reason.SLICES_TOO_THICK]
+
+
+def test_a_dual_energy_study_with_many_reconstructions_has_one_index_series():
+    """Both tubes, the mixture in two kernels and three thicknesses, 40 keV, virtual non-contrast and two phases."""
+    made = {
+        "A_80kV": {"content": "one_energy", "slice_thickness_mm": 1.0},
+        "B_Sn140kV": {"content": "one_energy", "slice_thickness_mm": 1.0},
+        "lung": {"kernel": "Bl64d", "slice_thickness_mm": 1.0},
+        "mixed 1.5 arterial": {"kernel": "Br40d", "slice_thickness_mm": 1.5, "contrast": True},
+        "mixed 5": {"kernel": "Br40d", "slice_thickness_mm": 5.0, "contrast": True},
+        "mixed 1.5 venous": {"kernel": "Br40d", "slice_thickness_mm": 1.5, "contrast": True, "extent_mm": 380.0},
+        "40 keV": {"content": "virtual", "slice_thickness_mm": 1.0},
+        "VNC": {"content": "virtual", "slice_thickness_mm": 1.0},
+        "coronal": {"orientation": "coronal", "content": "reformat", "slice_thickness_mm": 1.0},
+    }
+    study = [replace(GOOD, series_uid=name, **{"slice_spacing_mm": 1.0, **changes}) for name, changes in made.items()]
+    assert [s.series_uid for s in choose_index_series(study) if s.decision is None] == ["mixed 1.5 arterial"]
+
+
 KERNELS = {
-    0: ("STANDARD", "SOFT", "B19f", "B31s", "Br40d/3", "I30f/2", "FC07", "A"),
-    1: ("B50f", "DETAIL", "D", None, "unheard of"),
-    2: ("B70f", "Bl64d", "LUNG", "BONEPLUS", "FC52", "YB", "EDGE"),
+    0: "STANDARD SOFT BODY B_SOFT_C B19f B31s D30f H31s AB40 Br40d/3 Br40d\\3 Qr36 Hr40 I30f/2 FC07 FC11 A B UB XA",
+    1: "DETAIL CHST B50f B45s Br49 I50f/3 FC43 C",
+    2: "LUNG BONE BONEPLUS EDGE B_SHARP_C B70f I70f Bl57 Bl64d Br59 Qr69 Ur77 FC30 FC52 FC86 D E L YB",
+    None: "T20s Tr20 FL01 EXPERIMENTAL7 IMR2 unheard_of",
 }
 
 
-@pytest.mark.parametrize(("expected", "kernel"), [(level, name) for level, names in KERNELS.items() for name in names])
+@pytest.mark.parametrize(
+    ("expected", "kernel"), [(level, name) for level, names in KERNELS.items() for name in names.split()]
+)
 def test_the_sharpness_of_kernels(kernel, expected):
     assert sharpness(kernel) == expected
+
+
+def test_no_kernel_has_no_sharpness():
+    assert sharpness(None) is None
+    assert sharpness("") is None

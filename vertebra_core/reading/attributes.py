@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,6 +19,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from vertebra_core.reading.content import content_of
 from vertebra_core.reading.files import ArchiveFile
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
@@ -37,7 +39,8 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 class StudyAttributes:
     """What the images of a series have in common: identity, kind, patient, scanner and pixel format.
 
-    `study_uid` and `series_uid` fall back to the folder of the file where the header has none.
+    `study_uid` and `series_uid` fall back to the folder of the file where the header has none. `content` is the code of
+    a `vertebra_core.reading.content.Content`.
     """
 
     patient_id: str
@@ -60,6 +63,7 @@ class StudyAttributes:
     bits_allocated: int
     bits_stored: int
     rescale_type: str
+    content: str
     age_years: float | None
     sex: str | None
     study_date: str | None
@@ -100,6 +104,14 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
         return tuple(sys.intern(str(part).strip(" \0")) for part in values)
     except Exception:
         return ()
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Items of a sequence, [] where absent or malformed."""
+    try:
+        return list(dataset.get(keyword) or [])
+    except Exception:
+        return []
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -164,6 +176,13 @@ def has_contrast(agent: str) -> bool | None:
     return None if not agent else agent.upper() not in {"NO", "N", "NONE", "NIL", "W/O", "NO CONTRAST"}
 
 
+def content_code(parts: Sequence[Dataset], image_type: tuple[str, ...], description: str) -> str:
+    """Class of what images show; of the description nothing else is kept."""
+    codes = tuple(text(item, "CodeValue") for part in parts for item in items(part, "DerivationCodeSequence"))
+    technique = next(filter(None, (text(part, "VolumeBasedCalculationTechnique") for part in parts)), "")
+    return content_of(image_type, description, codes, technique).code
+
+
 def study_attributes(dataset: Dataset, file: ArchiveFile) -> StudyAttributes:
     """Gather the attributes shared by a series, with the folder in place of UIDs that are absent."""
     folder = file.path.rpartition("/")[0] or "."
@@ -181,6 +200,7 @@ def study_attributes(dataset: Dataset, file: ArchiveFile) -> StudyAttributes:
         "sop_class_uid": text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"),
         "transfer_syntax_uid": text(meta, "TransferSyntaxUID"),
         "rescale_type": text(dataset, "RescaleType").upper(),
+        "content": content_code([dataset], texts(dataset, "ImageType"), text(dataset, "SeriesDescription")),
     }
     return StudyAttributes(
         **{name: sys.intern(value) for name, value in strings.items()},

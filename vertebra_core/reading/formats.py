@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.files import ArchiveFile, file_size, local_path
-from vertebra_core.reading.grid import SliceGrid, slice_grid
+from vertebra_core.reading.grid import SliceGrid, slice_grid, slice_thickness
 from vertebra_core.reading.headers import SliceHeader, read_headers
 from vertebra_core.reading.hounsfield import refuse_odd_values
 from vertebra_core.reading.pixels import decode_slices
@@ -57,8 +57,10 @@ def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
     repairs += [f"missing_slice_interpolated:{len(grid.missing)}"] * bool(grid.missing)
     repairs += [f"blank_slice_interpolated:{len(blank)}"] * bool(blank)
     repairs += [f"gantry_tilt_degrees:{grid.tilt_degrees:.1f}"] * (grid.tilt_degrees > TILT_RECORDED_DEGREES)
-    source = local_path(series.archive, series.path)
-    return Volume(hu, grid.patient_from_voxel, tuple(repairs), source=source, filled_slices=filled)
+    source, thick = local_path(series.archive, series.path), slice_thickness(headers)
+    return Volume(
+        hu, grid.patient_from_voxel, tuple(repairs), source=source, filled_slices=filled, slice_thickness_mm=thick
+    )
 
 
 def series_headers(series: Series) -> list[SliceHeader]:

@@ -116,6 +116,7 @@ def slice_grid(slices: Sequence[SliceHeader], settings: ReadingSettings) -> Slic
     missing = sorted(set(range(index[-1] + 1)) - set(index.tolist()))
     grid = SliceGrid(affine, tuple(order.tolist()), tuple(index.tolist()), tuple(missing), tilt)
     refuse_coarse(grid.spacing, settings)
+    refuse_thick(slice_thickness(slices), settings)
     refuse_short(grid.head_foot_extent(slices[0].study.rows or 1, slices[0].study.columns or 1), settings)
     return grid
 
@@ -177,6 +178,25 @@ def refuse_coarse(spacing: Float[np.ndarray, "3"], settings: ReadingSettings) ->
     """
     if spacing.max() > settings.max_slice_spacing_mm:
         detail = f"voxels {spacing.max():.2f} mm apart, at most {settings.max_slice_spacing_mm:g} expected"
+        raise NotEvaluable(Reason.SLICES_TOO_THICK, detail)
+
+
+def slice_thickness(slices: Sequence[SliceHeader]) -> float | None:
+    """Median SliceThickness, mm; None where it is absent or zero."""
+    stated = [header.slice_thickness for header in slices if header.slice_thickness and header.slice_thickness > 0]
+    return float(np.median(stated)) if stated else None
+
+
+def refuse_thick(thickness_mm: float | None, settings: ReadingSettings) -> None:
+    """Refuse slabs too thick for heights, however densely they follow each other.
+
+    Raises
+    ------
+    NotEvaluable
+        SLICES_TOO_THICK.
+    """
+    if thickness_mm is not None and thickness_mm > settings.max_slice_spacing_mm:
+        detail = f"slices {thickness_mm:.2f} mm thick, at most {settings.max_slice_spacing_mm:g} expected"
         raise NotEvaluable(Reason.SLICES_TOO_THICK, detail)
 
 

@@ -227,6 +227,7 @@ def _shared(study: StudyAttributes, files: Sequence[ArchiveFile]) -> dict:
         "age_years": study.age_years,
         "sex": study.sex,
         "study_date": study.study_date,
+        "content": study.content,
     }
 
 

@@ -48,6 +48,8 @@ class Series:
         add up to the files seen.
     frames : tuple of int
         Frame of each of `files` (which then repeats the path) in multi-frame DICOM; () where a file is a slice.
+    content : str
+        Code of what the images show (`vertebra_core.reading.content.Content`); "plain" for a CT as it was taken.
     """
 
     patient_id: str
@@ -84,3 +86,4 @@ class Series:
     repairs: tuple[str, ...] = ()
     n_files: int = 0
     frames: tuple[int, ...] = ()
+    content: str = "plain"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import dcmread
 
+from vertebra_core.reading.content import Content, of_image_type
 from vertebra_core.reading.files import open_file
 from vertebra_core.reading.grid import directions
 from vertebra_core.reading.headers import IN_ORDER, TELL_APART, SliceHeader
@@ -24,10 +25,10 @@ SAME_SPACING = 1e-3
 """Relative difference of pixel spacings that is rounding: half a pixel over 512."""
 SAME_POSITION_MM = 0.01
 """Images closer than this show the same slice; positions are written with at least two decimals (case R14)."""
+FEWEST_PLACES = 4
+"""Images that collide in fewer places than this are no volume, however they are parted."""
 EVEN_STEP = 0.25
 """A part of a series is regular when its steps are whole multiples of their median to within this fraction."""
-LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW", "SCANOGRAM"}
-"""ImageType values of scouts (PS3.3 C.8.2.1.1.1 and what vendors write instead)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Stack:
 
 def is_localizer(header: SliceHeader) -> bool:
     """True where ImageType says that the image is a scout."""
-    return not LOCALIZER_WORDS.isdisjoint(header.study.image_type)
+    return of_image_type(header.study.image_type) is Content.LOCALIZER
 
 
 def split_stacks(slices: Sequence[SliceHeader]) -> list[Stack]:
@@ -71,6 +72,8 @@ def _split_colliding(along: list[SliceHeader]) -> list[Stack]:
     if _collides(kept) and _all_collisions_are_copies(kept):
         kept, copies = _drop_same_pixels(kept)
         duplicates += copies
+    if _collides(kept) and len(_places(kept)) < FEWEST_PLACES:  # bolus tracking: one row, not one for every image
+        return [Stack(tuple(kept), tuple(duplicates), collides=True)]
     parts = _part_collisions(kept)
     if any(map(_collides, parts)):
         kept, copies = _drop_same_pixels(kept)
@@ -119,7 +122,7 @@ def _alike(slices: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
 def _kind(header: SliceHeader) -> Hashable:
     study = header.study
     has_place = header.position is not None
-    return study.sop_class_uid, study.rows, study.columns, study.kernel, is_localizer(header), has_place
+    return study.sop_class_uid, study.rows, study.columns, study.kernel, study.content, is_localizer(header), has_place
 
 
 def _same_grid(a: SliceHeader, b: SliceHeader) -> bool:
@@ -138,6 +141,11 @@ def _places(slices: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
     offsets = _offsets(slices)
     starts = np.flatnonzero(np.diff(offsets, prepend=-np.inf) > SAME_POSITION_MM).tolist()
     return [list(slices[a:b]) for a, b in zip(starts, [*starts[1:], len(slices)], strict=True)]
+
+
+def count_places(slices: Sequence[SliceHeader]) -> int:
+    """Number of different positions of parallel slices."""
+    return len(_places(sort_along_normal(slices)))
 
 
 def _collides(slices: Sequence[SliceHeader]) -> bool:
