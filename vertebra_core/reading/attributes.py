@@ -63,10 +63,10 @@ class StudyAttributes:
     bits_allocated: int
     bits_stored: int
     rescale_type: str
-    content: str
     age_years: float | None
     sex: str | None
     study_date: str | None
+    content: str = "plain"
 
     @property
     def may_be_ct(self) -> bool:
