@@ -1,9 +1,9 @@
 """Heights and the Genant index of vertebrae from their six keypoints (paper section 1, equation 1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from vertebra_core.settings import MeasureSettings
 
@@ -88,6 +88,18 @@ def measure_vertebrae(
     height_se, g_se = standard_errors(heights, errors, spacing_mm, settings or MeasureSettings())
     ha_se, hm_se, hp_se = height_se.T
     return Sizes(ha, hm, hp, genant_index(heights), plates.mean(1), ha_se, hm_se, hp_se, g_se)
+
+
+def unmeasured(sizes: Sizes, lost: Bool[np.ndarray, "k"]) -> Sizes:
+    """The same sizes, without those of the vertebrae that are lost in a gap of the scan.
+
+    Examples
+    --------
+    >>> sizes = measure_vertebrae(np.array([[[0, 0, 20], [0, 0, 0]] * 3] * 2, float))
+    >>> unmeasured(sizes, np.array([True, False])).ha_mm.tolist()
+    [nan, 20.0]
+    """
+    return Sizes(**{field.name: np.where(lost, np.nan, getattr(sizes, field.name)) for field in fields(sizes)})
 
 
 def standard_errors(

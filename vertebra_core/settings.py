@@ -26,10 +26,11 @@ class ReadingSettings:
     spacing_tolerance: float = 0.10
     """Steps may differ from the median step by this fraction: rounding of positions reaches 3.4 % at 0.3 mm
     (case R14)."""
-    max_filled_gap_slices: int = 1
-    """A single missing slice is interpolated and recorded; two in a row are not."""
-    max_filled_fraction: float = 0.02
-    """Largest share of slices that may be filled in."""
+    max_filled_gap_mm: float = 12.0
+    """Missing slices are filled in where those on both sides lie no further apart: half of the smallest distance of two
+    vertebrae, so that none is lost. At a wider gap the series is parted."""
+    max_filled_fraction: float = 0.10
+    """Largest share of slices that may be filled in; a single one always may."""
     max_tilt_degrees: float = 30.0
     """Gantries tilt to +-30 degrees; more is not a tilt but a wrong header."""
     max_voxels: int = 2**31
@@ -137,6 +138,9 @@ class MeasureSettings:
     """Standard error of a height, mm, for every mm of spacing above ``sharp_mm``; fitted likewise."""
     g_blur_per_mm: float = 0.018
     """The same for G, 1/mm."""
+    harmless_gap_mm: float = 4.0
+    """A gap of missing slices no wider than this, from slice to slice, hides no disc and no body, so it only spoils an
+    endplate beside it; all that touches a wider one is not measured. Thoracic discs are 4 mm and higher."""
 
 
 @dataclass(frozen=True)

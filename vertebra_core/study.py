@@ -12,7 +12,7 @@ from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.geometry import CentreLine
 from vertebra_core.keypoints.find import find_keypoints
 from vertebra_core.levels.find import name_levels
-from vertebra_core.measure import Sizes, measure_vertebrae
+from vertebra_core.measure import Sizes, measure_vertebrae, unmeasured
 from vertebra_core.models import Models
 from vertebra_core.settings import Settings
 from vertebra_core.straighten import StraightSpine, straighten
@@ -83,5 +83,6 @@ def measure_study(volume: Volume, models: Models, settings: Settings, watch: Wat
     sizes = measure_vertebrae(
         points[kept], found.errors[kept], volume.head_foot_spacing, settings.measure
     )  # equation 1
+    sizes = unmeasured(sizes, volume.in_gap(points[kept], settings.measure.harmless_gap_mm))
     found_kept = points[kept], found.scores[kept], found.complete[kept]
     return StudyResult(curve, spine, *found_kept, sizes, levels, named.confidence[kept])

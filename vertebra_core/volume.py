@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from vertebra_core.geometry import apply_affine
 
@@ -57,6 +57,38 @@ class Volume:
         direction = self.patient_from_voxel[2, :3] / self.spacing
         axis = int(np.abs(direction).argmax())
         return max(float(self.spacing[axis]), (self.slice_thickness_mm or 0.0) if axis == 2 else 0.0)
+
+    def in_gap(self, points: Float[np.ndarray, "k 6 3"], harmless_mm: float) -> Bool[np.ndarray, "k"]:
+        """Whether vertebrae lie where slices are missing, so that their heights would be guessed.
+
+        Parameters
+        ----------
+        points : array [k, 6, 3]
+            LPS mm.
+        harmless_mm : float
+            Of a gap no wider than this, from slice to slice, only endplates beside it are lost; what touches a wider
+            one is lost whole.
+
+        Examples
+        --------
+        >>> body = np.array([[[0, 0, 10.0], [0, 0, 20.0]] * 3])
+        >>> gaps = (15,), (9,), (13, 14, 15, 16), (4, 5, 6, 7)
+        >>> scans = [Volume(np.zeros((30, 1, 1)), np.eye(4), filled_slices=gap) for gap in gaps]
+        >>> [bool(scan.in_gap(body, 4.0)[0]) for scan in scans]
+        [False, True, True, False]
+        """
+        along = apply_affine(np.linalg.inv(self.patient_from_voxel), np.asarray(points, float))[..., 2]
+        lost = np.zeros(len(along), bool)
+        if not self.filled_slices or np.abs(self.patient_from_voxel[:3, 2]).argmax() != 2:
+            return lost  # slices that stand upright show an endplate on both sides of a gap
+        filled = np.array(self.filled_slices)
+        for gap in np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1):
+            low, high = gap[0] - 1, gap[-1] + 1  # the slices on both sides
+            if (high - low) * self.spacing[2] > harmless_mm:
+                lost |= (along.max(1) > low - 0.5) & (along.min(1) < high + 0.5)
+            else:
+                lost |= ((along > low - 0.5) & (along < high + 0.5)).any(1)
+        return lost
 
     @property
     def corners(self) -> np.ndarray:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from dicom_cases import (
     AXIAL,
+    COLUMN_Y_MM,
+    DEPTH_MM,
+    N_VERTEBRAE,
     WEDGE,
     Grid,
     Study,
@@ -15,12 +18,14 @@ from dicom_cases import (
     measured_heights,
     save,
     set_pixels,
+    vertebra_ends,
     write_b0,
 )
 from reading_cases import MIDDLE, SETTINGS, SHOWN, N, copy_of, read_only, set_value, take, without
 
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.formats import read_volume
+from vertebra_core.settings import MeasureSettings
 from vertebra_core.straighten import sample_volume
 from vertebra_core.volume import Volume
 
@@ -67,19 +72,56 @@ def test_r3_the_first_or_last_slice_missing_is_no_fault(gone, clean, b0_heights,
 
 
 @pytest.mark.parametrize(
-    ("gone", "reason"),
-    [((24, 25), Reason.MISSING_SLICES), ((10, 25, 40), Reason.MISSING_SLICES), (range(20, 40), Reason.MISSING_SLICES)],
-    ids=["two in a row", "three single ones", "a hole"],
+    ("gone", "lost"),
+    [((24, 25), [WEDGE]), ((10, 25, 40), []), ((3, 26, 27, 28), [WEDGE]), ((30, 31, 47), [WEDGE])],
+    ids=["two in a row", "three single ones", "three in a row", "a disc and a plate"],
 )
-def test_r3_more_than_may_be_filled_is_refused(gone, reason, clean, tmp_path):
+def test_r3_small_gaps_are_filled_and_only_the_vertebrae_in_them_are_lost(gone, lost, clean, b0_heights, tmp_path):
     copy_of(clean, tmp_path)
     for index in gone:
         (tmp_path / f"slice_{index:04d}.dcm").unlink()
+    _, volume = read_only(tmp_path)
+    assert volume.repairs == (f"missing_slice_interpolated:{len(gone)}",)
+    assert volume.filled_slices == tuple(gone)
+    marked = np.flatnonzero(volume.in_gap(true_points(), MeasureSettings().harmless_gap_mm)).tolist()
+    assert set(lost) <= set(marked)
+    sound = [i for i in SHOWN if i not in marked]
+    assert sound
+    np.testing.assert_allclose(measured_heights(volume)[sound], b0_heights[sound], atol=1e-3)
+
+
+def true_points() -> np.ndarray:
+    """Keypoints [8, 6, 3] of B0, LPS mm."""
+    points = np.zeros((N_VERTEBRAE, 6, 3))
+    for index in range(N_VERTEBRAE):
+        for column, y in enumerate(COLUMN_Y_MM + np.array([-0.4, 0.0, 0.4]) * DEPTH_MM):
+            low, high = vertebra_ends(index, y)
+            points[index, 2 * column], points[index, 2 * column + 1] = (0, y, high), (0, y, low)
+    return points
+
+
+def test_r3_beside_a_hole_the_longer_range_is_measured(clean, b0_heights, tmp_path):
+    copy_of(clean, tmp_path)
+    for index in range(10, 20):
+        (tmp_path / f"slice_{index:04d}.dcm").unlink()
+    rows = sorted(take(tmp_path).series, key=lambda series: series.n_slices)
+    assert [(series.n_slices, series.decision) for series in rows] == [(10, Reason.TOO_FEW_SLICES), (31, None)]
+    volume = read_volume(rows[1], SETTINGS)
+    assert volume.repairs == ("parted_where_spacing_changes:2",)
+    heights = measured_heights(volume)
+    np.testing.assert_allclose(heights[WEDGE - 1], b0_heights[WEDGE - 1], atol=1e-3)
+    assert np.isnan(heights[WEDGE + 1]).all()
+
+
+def test_r3_more_than_may_be_filled_is_refused(clean, tmp_path):
+    copy_of(clean, tmp_path)
+    for index in range(3, N - 2, 4):
+        (tmp_path / f"slice_{index:04d}.dcm").unlink()
     (series,) = take(tmp_path).series
-    assert series.decision is reason
+    assert series.decision is Reason.MISSING_SLICES
     with pytest.raises(NotEvaluable) as refusal:
         read_volume(replace(series, decision=None), SETTINGS)
-    assert refusal.value.reason is reason
+    assert refusal.value.reason is Reason.MISSING_SLICES
 
 
 def test_r3_a_blank_slice_inside_counts_as_missing(clean, b0_heights, tmp_path):
@@ -92,15 +134,26 @@ def test_r3_a_blank_slice_inside_counts_as_missing(clean, b0_heights, tmp_path):
     np.testing.assert_allclose(genant_index(measured_heights(volume)), genant_index(b0_heights), atol=1e-3)
 
 
-def test_r3_uneven_steps_are_refused(clean, tmp_path):
-    def stretched(ds, index):
-        ds.ImagePositionPatient = [
-            *ds.ImagePositionPatient[:2],
-            2.0 * index if index < 25 else 50 + 3.0 * (index - 25),
-        ]
+def test_r3_two_ranges_of_different_spacing_are_two_stacks(tmp_path):
+    """The lower part every 2 mm, the upper every 3 mm, as a protocol for chest and abdomen sends it."""
+    lower = Grid((45, 96, 100), (1.0, 1.0, 2.0), (-49.5, -47.5, -65.0))
+    upper = Grid((15, 96, 100), (1.0, 1.0, 3.0), (-49.5, -47.5, 26.0))
+    write_b0(tmp_path / "lower", grid=lower)
+    write_b0(tmp_path / "upper", grid=upper, study=replace(Study(), first_instance=100))
+    index, volume = read_only(tmp_path)
+    assert (index.n_slices, index.slice_spacing_mm) == (45, pytest.approx(2.0))
+    assert volume.repairs == ("parted_where_spacing_changes:2",)
+    assert sorted(series.n_slices for series in take(tmp_path).series) == [15, 45]
+    alone = Volume(b0_hu(lower), read_grid(lower))
+    np.testing.assert_allclose(measured_heights(volume), measured_heights(alone), atol=1e-9)
+
+
+def test_r3_steps_that_change_all_along_are_refused(clean, tmp_path):
+    def uneven(ds, index):
+        ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], 2.0 * index + (0.7 if index % 3 else 0.0)]
         return ds
 
-    copy_of(clean, tmp_path, stretched)
+    copy_of(clean, tmp_path, uneven)
     (series,) = take(tmp_path).series
     assert series.decision is Reason.UNEVEN_SPACING
 

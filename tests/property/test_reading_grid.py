@@ -133,7 +133,7 @@ def test_acquisitions_are_parted_and_nothing_is_lost(stack, acquisitions, in_pie
             place = k + (a * n if in_pieces else 0)
             headers.append(header(origin + place * step, (*row, *column), f"{a}-{k}", str(a + 1)))
     rng.shuffle(headers)
-    found = split_stacks(headers)
+    found = split_stacks(headers, ReadingSettings())
     assert len(found) == (1 if in_pieces else acquisitions)
     assert sorted(one.file.path for stack in found for one in stack.slices) == sorted(one.file.path for one in headers)
     for stack in found:
@@ -146,5 +146,5 @@ def test_many_images_are_parted_in_no_time():
     """Grouping is not quadratic: each of ten thousand acquisitions of two images costs the same."""
     n_images = 20_000
     headers = [header((0, 0, k), name=f"{k:06d}", acquisition=str(k // 2)) for k in range(n_images)]
-    (stack,) = split_stacks(headers)
+    (stack,) = split_stacks(headers, ReadingSettings())
     assert [one.position[2] for one in stack.slices] == list(range(n_images))

@@ -2,14 +2,13 @@
 
 import warnings
 from collections.abc import Iterable
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Shaped
 
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.files import ArchiveFile, file_size, local_path
-from vertebra_core.reading.grid import SliceGrid, slice_grid, slice_thickness
+from vertebra_core.reading.grid import SliceGrid, refuse_gaps, slice_grid, slice_thickness
 from vertebra_core.reading.headers import SliceHeader, read_headers
 from vertebra_core.reading.hounsfield import refuse_odd_values
 from vertebra_core.reading.pixels import decode_slices
@@ -50,7 +49,7 @@ def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
     grid = slice_grid(headers, settings)
     ordered = [headers[i] for i in grid.order]
     hu, blank, padded = _stack_slices(ordered, grid, settings)
-    filled = fill_slices(hu, (*grid.missing, *blank), settings)
+    filled = fill_slices(hu, (*grid.missing, *blank), float(grid.spacing[2]), settings)
     trusted = all(header.rescale is not None and header.rescale[1] < 0 for header in headers)
     refuse_odd_values(hu, padded, trusted)
     repairs = list(series.repairs)
@@ -109,23 +108,27 @@ def _inner(flat: Iterable[int], grid: SliceGrid) -> tuple[int, ...]:
     return tuple(sorted(i for i in flat if images and images[0] < i < images[-1]))
 
 
-def fill_slices(hu: Shaped[np.ndarray, "z y x"], absent: Iterable[int], settings: ReadingSettings) -> tuple[int, ...]:
-    """Fill single absent slices with the mean of their neighbours, in place (case R3).
+def fill_slices(
+    hu: Shaped[np.ndarray, "z y x"], absent: Iterable[int], step_mm: float, settings: ReadingSettings
+) -> tuple[int, ...]:
+    """Fill absent slices between those on both sides, in place (case R3).
 
     Raises
     ------
     NotEvaluable
-        MISSING_SLICES where two in a row, or too many, are absent.
+        MISSING_SLICES where too many are absent, or too many in a row.
     """
     absent = tuple(sorted(absent))
-    may_fill = max(1, int(settings.max_filled_fraction * len(hu)))
-    in_a_row = any(b - a <= settings.max_filled_gap_slices for a, b in pairwise(absent))
-    if len(absent) > may_fill or in_a_row:
-        detail = f"{len(absent)} of {len(hu)} slices are missing or blank; {may_fill} single ones may be filled in"
-        raise NotEvaluable(Reason.MISSING_SLICES, detail)
+    if not absent:
+        return ()
+    present = np.setdiff1d(np.arange(len(hu)), absent)
+    refuse_gaps(np.diff(present), step_mm, settings)
     for index in absent:
-        mean = (hu[index - 1].astype(np.float32) + hu[index + 1]) / 2.0
-        hu[index] = np.rint(mean) if hu.dtype == np.int16 else mean
+        after = int(np.searchsorted(present, index))
+        low, high = int(present[after - 1]), int(present[after])
+        share = (index - low) / (high - low)
+        mixed = hu[low].astype(np.float32) * (1.0 - share) + hu[high].astype(np.float32) * share
+        hu[index] = np.rint(mixed) if hu.dtype == np.int16 else mixed
     return absent
 
 

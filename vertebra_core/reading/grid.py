@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.headers import SliceHeader
@@ -142,14 +142,33 @@ def _slice_indices(along: Float[np.ndarray, "n"], settings: ReadingSettings) -> 
         worst = int(np.where(whole < 1, np.inf, off).argmax())
         detail = f"a step of {steps[worst]:.3f} mm after slice {worst + 1} of {len(along)} (median {median:.3f} mm)"
         raise NotEvaluable(Reason.UNEVEN_SPACING, detail)
-    absent, widest = int((whole - 1).sum()), int(whole.max()) - 1
-    may_fill = max(1, int(settings.max_filled_fraction * len(along)))
-    if widest > settings.max_filled_gap_slices or absent > may_fill:
+    refuse_gaps(whole, median, settings)
+    return np.r_[0, np.cumsum(whole)]
+
+
+def refuse_gaps(steps: Int[np.ndarray, "n"], step_mm: float, settings: ReadingSettings) -> None:
+    """Refuse more missing slices, or wider gaps, than may be filled in.
+
+    Parameters
+    ----------
+    steps : array [n]
+        Distance of each slice from the last, in steps of the grid: 1 where none is missing.
+    step_mm : float
+    settings : ReadingSettings
+
+    Raises
+    ------
+    NotEvaluable
+        MISSING_SLICES.
+    """
+    absent, widest_mm = int((steps - 1).sum()), float(steps.max()) * step_mm
+    may_fill = max(1, int(settings.max_filled_fraction * (len(steps) + 1)))
+    if absent > may_fill or (absent and widest_mm > settings.max_filled_gap_mm):
         detail = (
-            f"{absent} slices missing of {len(along) + absent}, the widest gap {widest}; {may_fill} may be filled in"
+            f"{absent} slices missing of {len(steps) + 1 + absent}, of which {may_fill} may be filled in; "
+            f"the widest gap {widest_mm:.1f} mm, at most {settings.max_filled_gap_mm:g} mm expected"
         )
         raise NotEvaluable(Reason.MISSING_SLICES, detail)
-    return np.r_[0, np.cumsum(whole)]
 
 
 def _fit_line(index: np.ndarray, positions: np.ndarray, settings: ReadingSettings) -> tuple[np.ndarray, np.ndarray]:

@@ -103,7 +103,7 @@ def image_series(slices: Sequence[SliceHeader], settings: ReadingSettings) -> li
     """Make a row for each stack of one DICOM series."""
     accounted: set[ArchiveFile] = set()
     rows = []
-    for number, stack in enumerate(split_stacks(slices)):
+    for number, stack in enumerate(split_stacks(slices, settings)):
         files = {header.file for header in (*stack.slices, *stack.duplicates)} - accounted
         accounted |= files
         rows.append(_stack_series(stack, number, len(files), settings))
@@ -116,6 +116,7 @@ def _stack_series(stack: Stack, number: int, n_files: int, settings: ReadingSett
     ordered = [stack.slices[i] for i in grid.order] if grid else list(stack.slices)
     axes = directions(first)
     repairs = (f"duplicates_dropped:{len(stack.duplicates)}",) if stack.duplicates else ()
+    repairs += stack.repairs
     return Series(
         **_shared(first.study, [header.file for header in ordered]),
         stack=number,

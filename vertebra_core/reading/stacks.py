@@ -18,6 +18,8 @@ from vertebra_core.reading.content import Content, of_image_type
 from vertebra_core.reading.files import open_file
 from vertebra_core.reading.grid import directions
 from vertebra_core.reading.headers import IN_ORDER, TELL_APART, SliceHeader
+from vertebra_core.reading.ranges import regular_ranges
+from vertebra_core.settings import ReadingSettings
 
 SAME_DIRECTION = 1e-3
 """Images whose direction cosines differ by less are parallel: 0.25 mm at the rim of a 500 mm field of view."""
@@ -43,11 +45,14 @@ class Stack:
         Dropped copies of the same images.
     collides : bool
         True where different images still share a position and no attribute tells them apart.
+    repairs : tuple of str
+        What was done to put the stack together, as codes.
     """
 
     slices: tuple[SliceHeader, ...]
     duplicates: tuple[SliceHeader, ...] = ()
     collides: bool = False
+    repairs: tuple[str, ...] = ()
 
 
 def is_localizer(header: SliceHeader) -> bool:
@@ -55,14 +60,15 @@ def is_localizer(header: SliceHeader) -> bool:
     return of_image_type(header.study.image_type) is Content.LOCALIZER
 
 
-def split_stacks(slices: Sequence[SliceHeader]) -> list[Stack]:
+def split_stacks(slices: Sequence[SliceHeader], settings: ReadingSettings) -> list[Stack]:
     """Part the images of one series into stacks, the largest first."""
     stacks: list[Stack] = []
     for alike in _alike(slices):
         if directions(alike[0]) is None:
             stacks.append(Stack(tuple(alike)))
         else:
-            stacks += _split_colliding(sort_along_normal(alike))
+            for stack in _split_colliding(sort_along_normal(alike)):
+                stacks += _part_ranges(stack, settings)
     return sorted(stacks, key=_stack_order)
 
 
@@ -82,6 +88,16 @@ def _split_colliding(along: list[SliceHeader]) -> list[Stack]:
     parts, copies = _drop_copied_parts(parts)
     duplicates += copies
     return [Stack(tuple(part), tuple(duplicates) if i == 0 else (), _collides(part)) for i, part in enumerate(parts)]
+
+
+def _part_ranges(stack: Stack, settings: ReadingSettings) -> list[Stack]:
+    """Part a stack where the spacing changes for good, or at a gap too wide to fill: each range is regular."""
+    if stack.collides:
+        return [stack]
+    ranges = regular_ranges(_offsets(stack.slices), settings)
+    parts = [stack.slices[start:stop] for start, stop in ranges]
+    repairs = (f"parted_where_spacing_changes:{len(parts)}",) if len(parts) > 1 else ()
+    return [Stack(part, stack.duplicates if i == 0 else (), repairs=repairs) for i, part in enumerate(parts)]
 
 
 def _stack_order(stack: Stack) -> tuple:
