@@ -278,7 +278,7 @@ def other_pixels(rng: Rng, file: DicomFile) -> tuple[DicomFile, str]:
 
 def truncated(rng: Rng, content: bytes) -> tuple[bytes, str]:
     """Cut short."""
-    length = int(rng.integers(0, len(content)))
+    length = int(rng.integers(0, len(content) + 1))
     return content[:length], f"cut to {length} of {len(content)} bytes"
 
 
