@@ -205,7 +205,7 @@ def _dicom_headers(file: ArchiveFile, stream: BinaryIO, interned: Interned) -> l
         stream.seek(0)
         groups = dcmread(stream, stop_before_pixels=True, force=True)  # the frames stand after LAST_IMAGE_GROUP
         described = len(groups.get("PerFrameFunctionalGroupsSequence") or [])
-        frames = range(min(described, study.frames) or 1)
+        frames = range(max(min(described, study.frames), 1))  # NumberOfFrames may be -1
         return [slice_header(file, groups, study, complete, frame) for frame in frames]
     return [slice_header(file, dataset, study, complete)]
 
