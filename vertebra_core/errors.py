@@ -28,6 +28,12 @@ class Reason(Enum):
     EMPTY_FILE = "empty_file", "The file has no bytes."
     ALREADY_SEEN = "already_seen", "A link or folder that leads to files met before; they are counted once."
 
+    ARRIVING = "arriving", "A file of the study changed a moment ago: left alone until it has settled."
+    NESTED_ARCHIVE = "nested_archive", "A zip or tar file inside another; unpack the outer one."
+    ENCRYPTED_ARCHIVE = "encrypted_archive", "A file in a zip file that asks for a password."
+    DAMAGED_ARCHIVE = "damaged_archive", "A zip or tar file that cannot be unpacked; fetch it again."
+    ARCHIVE_TOO_LARGE = "archive_too_large", "A zip or tar file that unpacks to far more than a study can be."
+
     # -- a CT series, not the one that is measured
     NOT_INDEX_SERIES = "not_index_series", "Another series of the same study was chosen; see `decision_detail`."
     OTHER_STACK = "other_stack", "Another acquisition of the same series was chosen; see `decision_detail`."

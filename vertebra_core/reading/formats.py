@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from vertebra_core.errors import NotEvaluable, Reason
-from vertebra_core.reading.files import ArchiveFile, file_size, local_path
+from vertebra_core.reading.files import ArchiveFile, fetched, file_size, full_name
 from vertebra_core.reading.grid import SliceGrid, refuse_gaps, slice_grid, slice_thickness
 from vertebra_core.reading.headers import SliceHeader, read_headers
 from vertebra_core.reading.hounsfield import refuse_odd_values
@@ -36,9 +36,13 @@ def read_volume(series: Series, settings: ReadingSettings) -> Volume:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values end in a reason, not in a line per slice
-        if series.file_format == "dicom":
-            return _read_slices(series, settings)
-        return _read_file(series, settings)
+        try:
+            with fetched(series.archive, series.files):
+                if series.file_format == "dicom":
+                    return _read_slices(series, settings)
+                return _read_file(series, settings)
+        except FileNotFoundError:
+            raise NotEvaluable(Reason.UNREADABLE, "a file of the series is gone") from None
 
 
 # -- DICOM --------------------------------------------------------------------------------------------------------
@@ -56,7 +60,7 @@ def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
     repairs += [f"missing_slice_interpolated:{len(grid.missing)}"] * bool(grid.missing)
     repairs += [f"blank_slice_interpolated:{len(blank)}"] * bool(blank)
     repairs += [f"gantry_tilt_degrees:{grid.tilt_degrees:.1f}"] * (grid.tilt_degrees > TILT_RECORDED_DEGREES)
-    source, thick = local_path(series.archive, series.path), slice_thickness(headers)
+    source, thick = full_name(series.archive, series.path), slice_thickness(headers)
     return Volume(
         hu, grid.patient_from_voxel, tuple(repairs), source=source, filled_slices=filled, slice_thickness_mm=thick
     )
@@ -143,5 +147,5 @@ def _read_file(series: Series, settings: ReadingSettings) -> Volume:
         plane[mask] = AIR_HU
         padded += int(mask.sum())
     refuse_odd_values(hu, padded, trusted=False)
-    source = local_path(series.archive, series.path)
+    source = full_name(series.archive, series.path)
     return Volume(hu, grid.patient_from_voxel, series.repairs, source=source)

@@ -8,18 +8,21 @@ import gzip
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread, read_partial
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from vertebra_core.errors import Reason
+from vertebra_core.errors import NotEvaluable, Reason, VertebraError
 from vertebra_core.reading.attributes import CT_CLASSES, StudyAttributes, number, numbers, study_attributes, text
-from vertebra_core.reading.files import ArchiveFile, LeftAlone, open_file, walk
+from vertebra_core.reading.files import ArchiveFile, LeftAlone, full_name, open_file, open_packed
+from vertebra_core.reading.packed import Member, NotUnpacked, Packed, sniff_packed
+
+if TYPE_CHECKING:
+    from vertebra_core.reading.volume_files import VolumeGrid
 
 PEEK_BYTES = 1024
 """Enough for a DICOM preamble, a NIfTI header and the first lines of a NRRD or MetaImage header."""
@@ -41,12 +44,7 @@ TELL_APART = (
 IN_ORDER = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime")
 """Attributes whose order says which images were taken together."""
 
-Progress = Callable[[int], None]
-"""Hears how many files have been looked at."""
-
-
-def silent(files_seen: int) -> None:
-    """Ignore the progress."""
+OF_NO_INTEREST = {Reason.NOT_DICOM, Reason.EMPTY_FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +101,20 @@ class ObjectHeader:
 
 @dataclass(frozen=True, slots=True)
 class VolumeHeader:
-    """A file that holds a whole volume; `file_format` is "nifti", "nrrd" or "metaimage"."""
+    """A file that holds a whole volume.
+
+    Parameters
+    ----------
+    file : ArchiveFile
+    file_format : str
+        "nifti", "nrrd" or "metaimage".
+    judged : VolumeGrid, NotEvaluable or None
+        Its grid, or why it cannot be measured; None where its header has not been read yet.
+    """
 
     file: ArchiveFile
     file_format: str
+    judged: "VolumeGrid | NotEvaluable | None" = None
 
 
 Interned = dict[StudyAttributes, StudyAttributes]
@@ -115,38 +123,64 @@ Interned = dict[StudyAttributes, StudyAttributes]
 Header = SliceHeader | ObjectHeader | VolumeHeader | LeftAlone
 
 
-def scan_headers(archives: Sequence[Path | str], on_progress: Progress = silent) -> Iterator[Header]:
-    """Read the header of every file of the archives, in a stable order.
+def read_headers(file: ArchiveFile, interned: Interned) -> list[Header]:
+    """Read one file's header, or say why it has none; of a zip or tar file the headers of all it holds.
 
     Raises
     ------
-    WrongUse
-        An archive that does not exist. Nothing else: whatever a file holds, it becomes a header or a reason.
+    CouldNotRun
+        A store that does not answer, or no room to unpack to. Whatever a file holds, it becomes a header or a reason.
     """
-    interned: Interned = {}
-    for files_seen, found in enumerate(walk(archives), 1):
-        if isinstance(found, LeftAlone):
-            yield found
-        else:
-            yield from read_headers(found, interned)
-        on_progress(files_seen)
-
-
-def read_headers(file: ArchiveFile, interned: Interned) -> list[Header]:
-    """Read one file's header, or say why it has none."""
     try:
-        with open_file(file.archive, file.path) as stream:
+        with open_file(file.archive, file.path, file.size) as stream:
             start = stream.read(PEEK_BYTES)
-            volume_format = sniff_volume(start)
-            if volume_format:
-                return [VolumeHeader(file, volume_format)]
-            if not sniff_dicom(start):
-                return [LeftAlone(file, Reason.NOT_DICOM)]
             stream.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # odd values are judged here, not printed once per slice
-                return _dicom_headers(file, stream, interned)
+            if not sniff_packed(start):
+                return _headers(file, start, stream, interned)
+        with open_packed(full_name(file.archive, file.path)) as packed:
+            return _packed_headers(file, packed, interned)
+    except VertebraError:
+        raise
+    except NotUnpacked as refusal:
+        return [LeftAlone(file, refusal.reason)]
     except Exception:  # a broken file may break the parser anywhere; none may stop the archive (case O8)
+        return [LeftAlone(file, Reason.UNREADABLE)]
+
+
+def _headers(file: ArchiveFile, start: bytes, stream: BinaryIO, interned: Interned) -> list[Header]:
+    """Recognise a file by its start and read its header."""
+    volume_format = sniff_volume(start)
+    if volume_format:
+        return [VolumeHeader(file, volume_format)]
+    if not sniff_dicom(start):
+        return [LeftAlone(file, Reason.NOT_DICOM)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are judged here, not printed once per slice
+        return _dicom_headers(file, stream, interned)
+
+
+def _packed_headers(file: ArchiveFile, packed: Packed, interned: Interned) -> list[Header]:
+    """Headers of the files in a zip or tar file; one without a single image (a .docx is a zip file) is one file."""
+    headers: list[Header] = []
+    for member in packed.members:
+        inner = ArchiveFile(file.archive, f"{file.path}/{member.name}", member.size, member.mark, file.changed_s)
+        headers += _member_headers(inner, member, packed, interned)
+    if all(isinstance(header, LeftAlone) and header.reason in OF_NO_INTEREST for header in headers):
+        return [LeftAlone(file, Reason.NOT_DICOM)]
+    return headers
+
+
+def _member_headers(file: ArchiveFile, member: Member, packed: Packed, interned: Interned) -> list[Header]:
+    if member.encrypted or not member.size:
+        return [LeftAlone(file, Reason.ENCRYPTED_ARCHIVE if member.encrypted else Reason.EMPTY_FILE)]
+    try:
+        with packed.open(member.name) as stream:
+            start = stream.read(PEEK_BYTES)
+            stream.seek(0)
+            if sniff_packed(start):
+                return [LeftAlone(file, Reason.NESTED_ARCHIVE)]
+            return _headers(file, start, stream, interned)
+    except Exception:
         return [LeftAlone(file, Reason.UNREADABLE)]
 
 

@@ -11,11 +11,12 @@ from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.attributes import NO_IMAGE_MODALITIES, StudyAttributes
 from vertebra_core.reading.files import ArchiveFile, LeftAlone
 from vertebra_core.reading.grid import directions, head_foot_extent, plane_of
-from vertebra_core.reading.headers import ObjectHeader, Progress, SliceHeader, VolumeHeader, scan_headers, silent
+from vertebra_core.reading.headers import ObjectHeader, SliceHeader, VolumeHeader
 from vertebra_core.reading.judge import judge_stack
+from vertebra_core.reading.scan import Notes, Progress, scan_headers, silent
 from vertebra_core.reading.series import Series
 from vertebra_core.reading.stacks import Stack, split_stacks
-from vertebra_core.reading.volume_files import VolumeGrid, volume_grid
+from vertebra_core.reading.volume_files import VolumeGrid
 from vertebra_core.settings import ReadingSettings
 
 
@@ -38,24 +39,43 @@ class Inventory:
     files_seen: int = 0
 
 
-def find_series(archives: Sequence[Path | str], settings: ReadingSettings, on_progress: Progress = silent) -> Inventory:
+def find_series(
+    archives: Sequence[Path | str],
+    settings: ReadingSettings,
+    on_progress: Progress = silent,
+    notes: Notes | None = None,
+    processes: int = 1,
+) -> Inventory:
     """Find every series below the archives and decide from the headers which can be measured.
+
+    Parameters
+    ----------
+    archives : sequence of path or URL
+    settings : ReadingSettings
+    on_progress : callable
+        Hears how many files have been looked at.
+    notes : Notes, optional
+        What an earlier night learnt; takes down what this one learns.
+    processes : int
+        Processes to read with, where there are many files.
 
     Raises
     ------
     WrongUse
         An archive that does not exist. An empty one has no series.
+    CouldNotRun
+        A store that does not answer.
     """
     images: dict[tuple[str, ...], list[SliceHeader]] = defaultdict(list)
     objects: dict[tuple[str, ...], list[ObjectHeader]] = defaultdict(list)
     rows: list[Series] = []
     left_alone: Counter[Reason] = Counter()
-    for header in scan_headers(archives, on_progress):
+    for header in scan_headers(archives, settings, on_progress, notes, processes):
         match header:
             case LeftAlone():
                 left_alone[header.reason] += 1
             case VolumeHeader():
-                rows.append(volume_series(header, settings))
+                rows.append(volume_series(header))
             case ObjectHeader(study=study):
                 objects[(*_series_identity(study, header.file), study.sop_class_uid)].append(header)
             case SliceHeader(study=study):
@@ -156,15 +176,13 @@ def object_series(members: Sequence[ObjectHeader]) -> Series:
     )
 
 
-def volume_series(header: VolumeHeader, settings: ReadingSettings) -> Series:
+def volume_series(header: VolumeHeader) -> Series:
     """Make the row of a NIfTI, NRRD or MetaImage file, which is a study of its own."""
     file = header.file
-    grid: VolumeGrid | None = None
-    decision, detail = None, ""
-    try:
-        grid = volume_grid(file.archive, file.path, header.file_format, settings)
-    except NotEvaluable as refusal:
-        decision, detail = refusal.reason, refusal.detail
+    judged = header.judged
+    grid = judged if isinstance(judged, VolumeGrid) else None
+    refused = isinstance(judged, NotEvaluable)
+    decision, detail = (judged.reason, judged.detail) if refused else (None, "")
     spacing = grid.spacing if grid else None
     return Series(
         patient_id="",

@@ -11,7 +11,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, JPEGLSNearLossless
 from scipy.ndimage import label
 
-from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.errors import NotEvaluable, Reason, VertebraError
 from vertebra_core.reading.attributes import number
 from vertebra_core.reading.files import open_file
 from vertebra_core.reading.headers import SliceHeader
@@ -61,7 +61,7 @@ def _decode_file(slices: Sequence[SliceHeader], position: int, air_below_hu: flo
                 raise ValueError("decoded size differs from Rows and Columns")
             yield to_hounsfield(stored, dataset, header.rescale, air_below_hu)
             done += 1
-    except NotEvaluable:
+    except VertebraError:
         raise
     except MemoryError:
         raise NotEvaluable(Reason.OUT_OF_MEMORY) from None

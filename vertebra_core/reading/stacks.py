@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import dcmread
 
+from vertebra_core.errors import VertebraError
 from vertebra_core.reading.content import Content, of_image_type
 from vertebra_core.reading.files import open_file
 from vertebra_core.reading.grid import directions
@@ -237,6 +238,8 @@ def pixel_digest(header: SliceHeader) -> str:
     try:
         with open_file(header.file.archive, header.file.path) as stream:
             pixels = dcmread(stream, force=True).PixelData
+    except VertebraError:  # a store that does not answer says nothing about its files
+        raise
     except Exception:  # a damaged file is no duplicate; reading it will say what is wrong
         return f"{header.file.archive}/{header.file.path}"
     return hashlib.sha256(pixels).hexdigest() + f":{header.frame}"
