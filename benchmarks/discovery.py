@@ -1,8 +1,8 @@
 """How fast an archive is taken stock of: the first night opens every file, the second only what is new.
 
-``python -m benchmarks.discovery FOLDER --files 100000`` writes that many small CT slices below FOLDER (a local path or a
-URL) unless they are there already, takes stock of them twice, and prints files a second, memory and the ratio of the
-two nights. ``--processes 2`` reads with more than one process. With ``--pixels N`` it also reads N series with their
+``python -m benchmarks.discovery FOLDER --files 100000`` writes that many small CT slices below FOLDER (a path or a URL)
+unless they are there already, takes stock of them twice, and prints files a second, memory and the ratio of the two
+nights. ``--processes 2`` reads with more than one process. With ``--pixels N`` it also reads N series with their
 pixels.
 """
 
@@ -43,7 +43,7 @@ def slice_template(number: int) -> bytes:
     ds.KVP, ds.ReconstructionDiameter, ds.SliceThickness = 120, 400, 2.5
     ds.InstanceNumber = 100000
     ds.ImagePositionPatient, ds.ImageOrientationPatient = [-200, -200, "1000.000"], [1, 0, 0, 0, 1, 0]
-    ds.PixelSpacing = [6.25, 6.25]
+    ds.PixelSpacing = [5.0, 5.0]
     ds.Rows = ds.Columns = SIDE
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.BitsAllocated = ds.BitsStored = 16

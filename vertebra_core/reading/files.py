@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from vertebra_core.errors import Reason, WrongUse
 from vertebra_core.reading import remote
-from vertebra_core.reading.packed import NotUnpacked, Packed, opened, sniff_packed
+from vertebra_core.reading.packed import NotUnpacked, Packed, opened
 from vertebra_core.reading.scratch import nameless_file, part_of
 from vertebra_core.storage import LOCAL_PROTOCOLS, is_url
 
@@ -211,6 +211,8 @@ def open_file(archive: str, path: str, size: int | None = None) -> BinaryIO:
     name = full_name(archive, path)
     if name in _fetched.get():
         return part_of(*_fetched.get()[name])
+    if outer := _open_already(name):
+        return _kept_open(outer).open(name[len(outer) + 1 :])
     try:
         return remote.open_ranged(name, size) if is_url(name) else open(name, "rb")
     except (FileNotFoundError, NotADirectoryError):  # in a zip or tar file, or gone
@@ -218,6 +220,10 @@ def open_file(archive: str, path: str, size: int | None = None) -> BinaryIO:
         if outer is None:
             raise
         return _kept_open(outer).open(name[len(outer) + 1 :])
+
+
+def _open_already(name: str) -> str | None:
+    return next((outer for outer, _ in _packed_open if name.startswith(f"{outer}/")), None)
 
 
 def _packed_above(name: str) -> str | None:
@@ -294,9 +300,10 @@ def file_size(archive: str, path: str) -> int:
     name = full_name(archive, path)
     if name in _fetched.get():
         return _fetched.get()[name][2]
+    outer = _open_already(name)
     try:
-        return remote.remote_size(name) if is_url(name) else os.stat(name).st_size
+        if outer is None:
+            return remote.remote_size(name) if is_url(name) else os.stat(name).st_size
     except OSError:
         outer = _packed_above(name)
-        inner = {} if outer is None else {one.name: one.size for one in _kept_open(outer).members}
-        return inner.get(name[len(outer or "") + 1 :], 0)
+    return _kept_open(outer).size_of(name[len(outer) + 1 :]) if outer else 0

@@ -24,7 +24,18 @@ from vertebra_core.reading.headers import Header, Interned, ObjectHeader, SliceH
 from vertebra_core.reading.volume_files import VolumeGrid
 from vertebra_core.settings import ReadingSettings
 
-READ_BY = ("attributes", "files", "headers", "index", "packed", "volume_files")
+READ_BY = (
+    "attributes",
+    "content",
+    "file_header",
+    "files",
+    "headers",
+    "index",
+    "nifti",
+    "packed",
+    "text_headers",
+    "volume_files",
+)
 """Modules whose every change may change what a header says: a table that others wrote is not used."""
 OWN = ("file", "study", "frame", "sop_instance_uid", "position", "in_order", "instance_number", "complete")
 """Fields of a `SliceHeader` with columns of their own; all others are ``shared``."""
@@ -113,7 +124,7 @@ class Recorder:
 
     def _add(self, file: ArchiveFile, header: Header) -> None:
         kind, study, shared = _parts(header)
-        own: dict[str, Any] = {name: None for name in SCHEMA.names}
+        own: dict[str, Any] = dict.fromkeys(SCHEMA.names)
         if header.file.path != file.path:
             inner = [header.file.path[len(file.path) + 1 :], header.file.size, header.file.version]
             own["inner"] = _bytes(json.dumps(inner))

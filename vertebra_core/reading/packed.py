@@ -4,15 +4,14 @@ Only `vertebra_core.reading.files` uses this module. Nothing is ever unpacked to
 such a file can lead nowhere; of a compressed tar file the content lies in a nameless file while it is being read.
 """
 
-import bz2
 import gzip
-import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO
 
 from vertebra_core.errors import Reason
@@ -27,12 +26,8 @@ MOST_BYTES = 2**36
 MOST_RATIO, FREE_BYTES = 200, 2**30
 """Beyond 1 GiB it may unpack to this many times its size; CT shrinks to a half or a third, a bomb a thousandfold."""
 CHUNK_BYTES = 2**20
-COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": lambda file: bz2.BZ2File(file),
-    b"\xfd7zXZ\0": lambda file: lzma.LZMAFile(file),
-}
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
+GZIP = b"\x1f\x8b"
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
 """What the standard library raises on a broken file (NotImplementedError, a RuntimeError, on strange methods)."""
 
 
@@ -72,9 +67,17 @@ class Packed:
     members: tuple[Member, ...]
     open: Callable[[str], BinaryIO]
 
+    def size_of(self, name: str) -> int:
+        """Bytes of a member when unpacked; 0 where there is none of this name."""
+        return self._sizes.get(name, 0)
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {member.name: member.size for member in self.members}
+
 
 def sniff_packed(start: bytes) -> bool:
-    """Tell whether the first bytes are those of a zip or tar file, compressed or not."""
+    """Tell whether the first bytes are those of a zip, tar or tar.gz file."""
     return start[:4] in (b"PK\x03\x04", b"PK\x05\x06") or _is_tar(start) or _is_tar(_unpack_start(start))
 
 
@@ -82,19 +85,11 @@ def _is_tar(start: bytes) -> bool:
     return start[257:262] == b"ustar"
 
 
-def _compression(start: bytes) -> Callable[[Any], Any] | None:
-    return next((opener for magic, opener in COMPRESSED.items() if start.startswith(magic)), None)
-
-
 def _unpack_start(start: bytes) -> bytes:
     """The beginning of what the beginning of a compressed file holds."""
-    opened = _compression(start)
-    makers = {b"\x1f": lambda: zlib.decompressobj(wbits=31), b"B": bz2.BZ2Decompressor, b"\xfd": lzma.LZMADecompressor}
-    if opened is None:
-        return b""
     try:
-        return makers[start[:1]]().decompress(start, SNIFF_BYTES)
-    except (zlib.error, lzma.LZMAError, OSError, EOFError):
+        return zlib.decompressobj(wbits=31).decompress(start, SNIFF_BYTES) if start[:2] == GZIP else b""
+    except zlib.error:
         return b""
 
 
@@ -120,9 +115,9 @@ def opened(file: BinaryIO, size: int) -> Iterator[Packed]:
     file.seek(0)
     if _is_tar(start):
         yield _tar(file, size)
-    elif (unpack := _compression(start)) is not None:
+    elif start[:2] == GZIP:
         with nameless_file() as content:
-            unpacked = _unpack(unpack(file), content, size)
+            unpacked = _unpack(gzip.GzipFile(fileobj=file), content, size)
             content.seek(0)
             yield _tar(content, unpacked)
     else:
@@ -149,7 +144,7 @@ def _tar(file: BinaryIO, size: int) -> Packed:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for one in archive:
                 if one.isreg():
-                    entries[one.name] = one
+                    entries[one.name.removeprefix("./")] = one
                     _refuse_bomb(len(entries), one.size, size)
                     if one.offset_data + one.size > size:
                         raise NotUnpacked(Reason.DAMAGED_ARCHIVE)

@@ -143,8 +143,7 @@ def read_range(url: str, start: int, end: int) -> bytes:
         The store does not answer, after all tries.
     """
     with telling(url):
-        fs = filesystem(url)
-        return fs.cat_file(fs._strip_protocol(url), start=start, end=end)
+        return filesystem(url).cat_file(_bare(url), start=start, end=end)
 
 
 def remote_size(url: str) -> int:
@@ -156,15 +155,24 @@ def remote_size(url: str) -> int:
         About this object.
     """
     with telling(url):
-        fs = filesystem(url)
-        return int(fs.info(fs._strip_protocol(url))["size"])
+        details = filesystem(url).info(_bare(url))
+    if details["type"] != "file":  # what stands before other keys answers like a folder
+        raise FileNotFoundError("no object of this name")
+    return int(details["size"])
+
+
+def _bare(url: str) -> str:
+    """The name by which the filesystem knows an object."""
+    if not {".", ".."}.isdisjoint(url.split("/")):  # no request can ask for such a key: clients shorten it
+        raise FileNotFoundError("a key with a dot for a folder")
+    return filesystem(url)._strip_protocol(url)
 
 
 def is_object(url: str) -> bool:
     """Whether an object of this name exists."""
     try:
         remote_size(url)
-    except (OSError, KeyError, TypeError):
+    except OSError:
         return False
     return True
 
@@ -238,6 +246,8 @@ def _is_about_us(error: BaseException) -> bool:
 
 class _RangedFile(io.RawIOBase):
     """One object as a file; holds one block of it, and reads longer ones while more is asked for."""
+
+    name = ""  # pydicom asks for one
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._read, self._size, self._at = read, size, 0

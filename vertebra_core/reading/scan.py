@@ -1,4 +1,4 @@
-"""The headers of all files of the archives: listed, recalled from an earlier night or read, some at a time, in order."""
+"""Headers of all files of the archives: listed, recalled from an earlier night or read, some at a time, in order."""
 
 import multiprocessing
 from collections import deque
@@ -83,12 +83,11 @@ def scan_headers(
         A store that does not answer. Nothing else: whatever a file holds, it becomes a header or a reason.
     """
     interned: Interned = {}
-    seen = 0
-    for found, headers in _in_order(walk(archives), settings, interned, notes, processes):
+    met = _in_order(walk(archives), settings, interned, notes, processes)
+    for seen, (found, headers) in enumerate(met, 1):
         if isinstance(found, ArchiveFile) and notes is not None:
             notes.learnt.setdefault(found.archive, Recorder(settings)).add(found, headers)
         yield from headers
-        seen += 1
         on_progress(seen)
 
 
