@@ -16,22 +16,25 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as DeadlineError
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from fuzz_bases import Base, base, base_names
+from fuzz_elements import parse, write
 from fuzz_mutations import Mutated, mutate
 from fuzz_volumes import mutate_volume
 from pebble import ProcessExpired, ProcessPool
 
+from tasks.method import Method
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.formats import read_volume
 from vertebra_core.reading.inventory import find_series
 from vertebra_core.reading.select import choose_index_series
-from vertebra_core.settings import ReadingSettings
+from vertebra_core.settings import ReadingSettings, Settings
 from vertebra_core.volume import Volume
 
 DEADLINE_S = 20.0
@@ -41,6 +44,10 @@ MEMORY_MIB = 512
 ADDRESS_SPACE_GIB = 6
 MOVED = 0.1
 """Share of the slice spacing by which an untouched slice may lie off its place: what rounding is granted."""
+SPOILT_HU = 100.0
+"""A slice of a touched file may hold other values, but not be another picture unless a repair says so (median, HU)."""
+SAME_SPACING = 0.02
+"""A volume file's voxels are as large as they were, or it is refused: a height is wrong by no more than this share."""
 SETTINGS = ReadingSettings()
 
 
@@ -65,15 +72,31 @@ class Ending:
     mib: float = 0.0
 
 
-def mutated(kind: str, number: int) -> tuple[Base, Mutated]:
-    """The mutated series, or volume file, of a number."""
+def mutated(kind: str, number: int, own_identity: bool = False) -> tuple[Base, Mutated]:
+    """The mutated series, or volume file, of a number; with the number in its UIDs where asked."""
     names = base_names(kind)
     made = [name for name in names if base_is_made(name)]
     others = [name for name in names if not base_is_made(name)]
     # Of five series four are of the made ones, whose truth is known.
     name = others[number // 5 % len(others)] if others and number % 5 == 4 else made[number % len(made)]
     start = base(name)
+    if own_identity and start.hu is not None:
+        start = replace(start, files={name: numbered(content, number) for name, content in start.files.items()})
     return start, (mutate if kind == "dicom" else mutate_volume)(start, number)
+
+
+def numbered(content: bytes, number: int) -> bytes:
+    """A made file as that of another patient, study and series."""
+    file = parse(content)
+    own = {
+        (0x0010, 0x0020): b"P%07d" % number,
+        (0x0020, 0x000D): b"1.2.826.0.1.3680043.10.2.%d" % number,
+        (0x0020, 0x000E): b"1.2.826.0.1.3680043.10.3.%d" % number,
+    }
+    elements = tuple(
+        replace(e, value=value + b"\0" * (len(value) % 2)) if (value := own.get(e.tag)) else e for e in file.elements
+    )
+    return write(replace(file, elements=elements))
 
 
 def base_is_made(name: str) -> bool:
@@ -133,6 +156,10 @@ def wrongs(volume: Volume, start: Base, changed: Mutated) -> list[str]:
         return found
     if not np.isfinite(volume.patient_from_voxel).all():
         return ["an affine that is not finite"]
+    if start.kind == "nifti":
+        spacing = np.linalg.norm(start.affine[:3, :3], axis=0)
+        if volume.hu.shape == start.hu.shape and (np.abs(volume.spacing / spacing - 1.0) > SAME_SPACING).any():
+            found.append(f"voxels of {volume.spacing.round(3).tolist()} mm")
     where = {plane.tobytes(): k for k, plane in enumerate(np.asarray(start.hu, np.float32))}
     planes = np.asarray(volume.hu, np.float32)
     known = {k: where[plane.tobytes()] for k, plane in enumerate(planes) if plane.tobytes() in where}
@@ -149,7 +176,21 @@ def wrongs(volume: Volume, start: Base, changed: Mutated) -> list[str]:
         strange = len(planes) - len(known) - len(volume.filled_slices)
         if strange > len(changed.touched):
             found.append(f"{strange} planes are not of the truth, {len(changed.touched)} files touched")
+        found += _spoilt(volume, start)
     return found
+
+
+def _spoilt(volume: Volume, start: Base) -> list[str]:
+    """Planes that are another picture than the truth at their place, and are not recorded as filled in."""
+    if start.hu is None or start.affine is None or volume.hu.shape[1:] != start.hu.shape[1:]:
+        return []
+    z = volume.patient_from_voxel[2, 3] + volume.patient_from_voxel[2, 2] * np.arange(len(volume.hu))
+    at = np.rint((z - start.affine[2, 3]) / start.affine[2, 2]).astype(int)
+    if (at < 0).any() or (at >= len(start.hu)).any():
+        return ["planes outside of the truth"]
+    off = np.median(np.abs(volume.hu.astype(float) - start.hu[at]).reshape(len(at), -1), 1)
+    off[list(volume.filled_slices)] = 0.0
+    return [f"plane {int(off.argmax())} is another picture, {off.max():.0f} HU off"] if off.max() > SPOILT_HU else []
 
 
 # -- memory and children ------------------------------------------------------------------------------------------
@@ -203,11 +244,56 @@ def summary(endings: list[Ending]) -> dict:
     }
 
 
+def run_product(folder: Path, numbers: Iterable[int]) -> list[str]:
+    """Screen an archive of mutated studies, one folder each, with the plain loop; say what went wrong.
+
+    Every study met must end as one row, and none by an error that nobody foresaw.
+    """
+    from flows.screen import screen_archives
+    from flows.settings import load_settings
+
+    for number in numbers:
+        _, changed = mutated("dicom", number, own_identity=True)
+        for name, content in changed.files.items():
+            path = folder / "archive" / f"{number:05d}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    flags = {"run.memory_gb": 1.0, "run.deadline_s": 60.0, "run.workers": 1, "run.pictures": False}
+    lines: list[str] = []
+    settings = load_settings(flags=flags)
+    night = screen_archives(
+        [folder / "archive"], folder / "cohort", settings, "loop", "fuzz_run:only_read", lines.append
+    )
+    settled = night.settled
+    ends = settled.measured + settled.refused + settled.failed
+    n_files = sum(path.is_file() for path in (folder / "archive").rglob("*"))
+    complaints = [f"{key}: {code}" for key, code in settled.failures if code in NEVER]
+    complaints += [f"{settled.left} studies left"] * bool(settled.left)
+    complaints += [f"{ends} ends of {settled.seen} studies"] * (ends != settled.seen)
+    complaints += [f"{night.files_seen} files seen of {n_files}"] * (night.files_seen != n_files)
+    print(json.dumps({"product": {"files": n_files, "studies": settled.seen, "reasons": settled.reasons}}, indent=1))
+    return complaints
+
+
+NEVER = {reason.code for reason in (Reason.FAILED, Reason.WORKER_DIED, Reason.DEADLINE, Reason.OUT_OF_MEMORY)}
+"""Ends of the engine; a file must never lead to one."""
+
+
+def only_read() -> Method:
+    """A method that measures nothing: what is tried is all before it."""
+    return Method("digest-of-nothing", lambda device: _refuse)
+
+
+def _refuse(volume: Volume, settings: Settings, watch: Callable[[str], None]) -> NoReturn:
+    raise NotEvaluable(Reason.NO_SPINE)
+
+
 def main() -> int:
     """Run, print the figures, and tell of every complaint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=5000)
     parser.add_argument("--volumes", type=int, default=500)
+    parser.add_argument("--studies", type=int, default=300, help="of the whole product")
     parser.add_argument("--first", type=int, default=0, help="number of the first")
     wanted = parser.parse_args()
     bad = 0
@@ -220,6 +306,11 @@ def main() -> int:
         if endings:
             print(json.dumps({kind: summary(endings)}, indent=1), flush=True)
         bad += sum(bool(ending.complaints) for ending in endings)
+    if wanted.studies:
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            complaints = run_product(Path(folder), range(wanted.first, wanted.first + wanted.studies))
+        print(*complaints, sep="\n")
+        bad += len(complaints)
     return int(bad > 0)
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Shaped
@@ -11,7 +12,9 @@ from vertebra_core.reading.files import ArchiveFile, fetched, file_size, full_na
 from vertebra_core.reading.grid import SliceGrid, refuse_gaps, slice_grid, slice_thickness
 from vertebra_core.reading.headers import SliceHeader, read_headers
 from vertebra_core.reading.hounsfield import refuse_odd_values
+from vertebra_core.reading.odd_slices import find_odd_slices
 from vertebra_core.reading.pixels import decode_slices
+from vertebra_core.reading.rescale import supply_rescale
 from vertebra_core.reading.series import Series
 from vertebra_core.reading.volume_files import read_volume_file
 from vertebra_core.settings import ReadingSettings
@@ -49,21 +52,40 @@ def read_volume(series: Series, settings: ReadingSettings) -> Volume:
 
 
 def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
-    headers = series_headers(series)
+    headers, n_supplied = supply_rescale(series_headers(series))
     grid = slice_grid(headers, settings)
     ordered = [headers[i] for i in grid.order]
-    hu, blank, padded = _stack_slices(ordered, grid, settings)
-    filled = fill_slices(hu, (*grid.missing, *blank), float(grid.spacing[2]), settings)
+    hu, flat, padded = _stack_slices(ordered, grid, settings)
+    blank, present = _inner(flat, grid), np.setdiff1d(grid.index, flat)
+    odd = find_odd_slices(hu, present)
+    filled = fill_slices(hu, (*grid.missing, *blank, *odd.inner), float(grid.spacing[2]), settings)
     trusted = all(header.rescale is not None and header.rescale[1] < 0 for header in headers)
     refuse_odd_values(hu, padded, trusted)
-    repairs = list(series.repairs)
-    repairs += [f"missing_slice_interpolated:{len(grid.missing)}"] * bool(grid.missing)
-    repairs += [f"blank_slice_interpolated:{len(blank)}"] * bool(blank)
+    repaired = {
+        "rescale_supplied": n_supplied,
+        "missing_slice_interpolated": len(grid.missing),
+        "blank_slice_interpolated": len(blank),
+        "odd_slice_interpolated": len(odd.inner),
+        "odd_slice_dropped": len(odd.outer),
+    }
+    repairs = [*series.repairs, *(f"{what}:{count}" for what, count in repaired.items() if count)]
     repairs += [f"gantry_tilt_degrees:{grid.tilt_degrees:.1f}"] * (grid.tilt_degrees > TILT_RECORDED_DEGREES)
     source, thick = full_name(series.archive, series.path), slice_thickness(headers)
-    return Volume(
+    volume = Volume(
         hu, grid.patient_from_voxel, tuple(repairs), source=source, filled_slices=filled, slice_thickness_mm=thick
     )
+    return without_ends(volume, odd.outer)
+
+
+def without_ends(volume: Volume, dropped: tuple[int, ...]) -> Volume:
+    """Cut first and last slices off a volume; what is left stays where it is in the patient."""
+    first, stop = int(0 in dropped), len(volume.hu) - int(len(volume.hu) - 1 in dropped)
+    if (first, stop) == (0, len(volume.hu)):
+        return volume
+    affine = volume.patient_from_voxel.copy()
+    affine[:3, 3] += first * affine[:3, 2]
+    filled = tuple(index - first for index in volume.filled_slices)
+    return replace(volume, hu=volume.hu[first:stop], patient_from_voxel=affine, filled_slices=filled)
 
 
 def series_headers(series: Series) -> list[SliceHeader]:
@@ -82,10 +104,10 @@ def series_headers(series: Series) -> list[SliceHeader]:
 
 def _stack_slices(
     ordered: list[SliceHeader], grid: SliceGrid, settings: ReadingSettings
-) -> tuple[Shaped[np.ndarray, "z y x"], tuple[int, ...], int]:
+) -> tuple[Shaped[np.ndarray, "z y x"], list[int], int]:
     """Decode every slice into its place.
 
-    Also name the slices that hold one value only, between others that do not, and count the padding.
+    Also name the slices that hold one value only, and count the padding.
     """
     hu: np.ndarray | None = None
     flat: list[int] = []
@@ -102,7 +124,7 @@ def _stack_slices(
             flat.append(index)
     if hu is None:
         raise NotEvaluable(Reason.TOO_FEW_SLICES, "no slices")
-    return hu, _inner(flat, grid), padded
+    return hu, flat, padded
 
 
 def _inner(flat: Iterable[int], grid: SliceGrid) -> tuple[int, ...]:
@@ -147,5 +169,9 @@ def _read_file(series: Series, settings: ReadingSettings) -> Volume:
         plane[mask] = AIR_HU
         padded += int(mask.sum())
     refuse_odd_values(hu, padded, trusted=False)
+    odd = find_odd_slices(hu, np.flatnonzero([plane.min() < plane.max() for plane in hu]))
+    if odd.inner or odd.outer:
+        detail = f"{len(odd.inner) + len(odd.outer)} of {len(hu)} slices do not fit their neighbours"
+        raise NotEvaluable(Reason.PIXELS_DAMAGED, detail)
     source = full_name(series.archive, series.path)
     return Volume(hu, grid.patient_from_voxel, series.repairs, source=source)

@@ -5,6 +5,7 @@ many), one `VolumeHeader`, one `ObjectHeader` (DICOM without an image) or one `L
 """
 
 import gzip
+import logging
 import sys
 import warnings
 import zlib
@@ -154,6 +155,7 @@ def _headers(file: ArchiveFile, start: bytes, stream: BinaryIO, interned: Intern
         return [VolumeHeader(file, volume_format)]
     if not sniff_dicom(start):
         return [LeftAlone(file, Reason.NOT_DICOM)]
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs odd values, and they may name a patient
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values are judged here, not printed once per slice
         return _dicom_headers(file, stream, interned)

@@ -84,7 +84,7 @@ def find_series(
         rows += image_series(slices, settings)
     rows += [object_series(members) for members in objects.values()]
     files_seen = sum(series.n_files for series in rows) + sum(left_alone.values())
-    rows = tell_archives_apart(rows)
+    rows = number_stacks(tell_archives_apart(rows))
     rows.sort(key=lambda series: (series.archive, series.path, series.study_uid, series.series_uid, series.stack))
     return Inventory(tuple(rows), dict(left_alone), files_seen)
 
@@ -109,6 +109,26 @@ def tell_archives_apart(rows: Sequence[Series]) -> list[Series]:
             row = replace(row, study_uid=name, series_uid=own)
         apart.append(row)
     return apart
+
+
+def number_stacks(rows: Sequence[Series]) -> list[Series]:
+    """Give each row of one series UID a number of its own, as few others as possible.
+
+    A series UID may be met in two studies or under two patients, and beside images with objects that are none.
+    """
+    taken: dict[str, set[int]] = defaultdict(set)
+    numbered: dict[int, Series] = {}
+    for i in sorted(range(len(rows)), key=lambda i: _claim(rows[i])):
+        used = taken[rows[i].series_uid]
+        stack = rows[i].stack if rows[i].stack not in used else max(used) + 1
+        used.add(stack)
+        numbered[i] = replace(rows[i], stack=stack)
+    return [numbered[i] for i in range(len(rows))]
+
+
+def _claim(row: Series) -> tuple:
+    is_object = row.decision in (Reason.OTHER_MODALITY, Reason.NOT_AN_IMAGE)
+    return is_object, row.study_uid, row.patient_id, row.stack, row.sop_class_uid or ""
 
 
 def is_uid(name: str) -> bool:
