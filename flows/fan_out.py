@@ -4,7 +4,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 
 import dask
 import distributed
@@ -13,11 +12,12 @@ from prefect.context import FlowRunContext
 from prefect_dask import DaskTaskRunner
 
 from flows.server import prefect_api
-from tasks.log import log_event
+from tasks.log import run_log
 from tasks.screen import screen_shard
 from tasks.settings import RunSettings
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import is_committed
+from vertebra_core.storage import place_of
 
 DASK_CONFIGURATION = {
     "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
@@ -71,8 +71,8 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> boo
     bool
         False if the cluster lost all its workers.
     """
-    layout = Layout(Path(cohort))
-    log = layout.logs(run) / "run.jsonl"
+    layout = Layout(place_of(cohort))
+    log = run_log(layout, run)
     waiting = deque((shard, 0) for shard in shards)
     running: dict[str, tuple[distributed.Future, int]] = {}
     workers_seen = Watchdog()
@@ -83,11 +83,11 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> boo
         for shard in [shard for shard, (future, _) in running.items() if future.done()]:
             future, tries = running.pop(shard)
             if not is_committed(layout, run, shard):
-                log_event(log, "shard_lost", shard=shard, error=error_of(future))
+                log("shard_lost", shard=shard, error=error_of(future))
                 if tries < MOST_REQUEUES:
                     waiting.append((shard, tries + 1))
         if workers_seen.all_lost():
-            log_event(log, "workers_lost", running=sorted(running), waiting=len(waiting))
+            log("workers_lost", running=sorted(running), waiting=len(waiting))
             return False
         time.sleep(LOOK_SECONDS)
     return True

@@ -4,17 +4,59 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vertebra_core.errors import WrongUse
+from vertebra_core.storage import Place, answering, place_of
+
+COHORT_STORES = ("s3", "s3a")
+"""Kinds of store a cohort may lie in: those with the conditional writes that keep two runs apart."""
 
 
-def check_places(archives: Sequence[Path], cohort: Path) -> list[Path]:
-    """Refuse a cohort inside an archive: inputs are never written to, and pictures are no studies."""
+def check_places(archives: Sequence[str | Place], cohort: str | Place) -> list[Place]:
+    """The places of the archives.
+
+    Raises
+    ------
+    WrongUse
+        An archive that is not there; a cohort in a kind of store that cannot hold one, or inside an archive: inputs
+        are never written to, and pictures are no studies.
+    """
     if not archives:
         raise WrongUse("which archive? give at least one folder")
-    for archive in archives:
-        if not archive.exists():
-            raise WrongUse(f"no such archive: {archive}")
-        if cohort.resolve().is_relative_to(archive.resolve()):
-            raise WrongUse(f"the cohort {cohort} may not lie inside the archive {archive}")
-    if cohort.exists() and not cohort.is_dir():
-        raise WrongUse(f"{cohort} is not a folder")
-    return list(archives)
+    home, places = cohort_place(cohort), [place_of(archive) for archive in archives]
+    for place in places:
+        if not _is_there(place):
+            raise WrongUse(f"no such archive: {place}")
+        if _is_inside(home, place):
+            raise WrongUse(f"the cohort {home} may not lie inside the archive {place}")
+    return places
+
+
+def cohort_place(cohort: str | Place) -> Place:
+    """The place of a cohort that may be new.
+
+    Raises
+    ------
+    WrongUse
+        A file, or a kind of store that cannot hold one.
+    """
+    place = place_of(cohort)
+    if isinstance(place, Path) and place.exists() and not place.is_dir():
+        raise WrongUse(f"{place} is not a folder")
+    if not isinstance(place, Path) and place.protocol not in COHORT_STORES:
+        raise WrongUse(f"{place}: a cohort lies in a folder or in an S3 bucket (s3://BUCKET/PREFIX)")
+    return place
+
+
+def _is_there(archive: Place) -> bool:
+    """Whether there is something; of a whole bucket that is only told by listing it, which the run does at once."""
+    if not isinstance(archive, Path) and "/" not in archive.path.rstrip("/"):
+        return True
+    with answering(archive):
+        return archive.exists()
+
+
+def _is_inside(place: Place, folder: Place) -> bool:
+    if isinstance(place, Path) and isinstance(folder, Path):
+        return place.resolve().is_relative_to(folder.resolve())
+    if isinstance(place, Path) or isinstance(folder, Path) or place.protocol != folder.protocol:
+        return False
+    return f"{place.path.rstrip('/')}/".startswith(f"{folder.path.rstrip('/')}/")

@@ -7,13 +7,11 @@ is started for nothing: the Prefect server and the Dask cluster come up only whe
 import json
 import os
 import secrets
-import shutil
 import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from flows.loop import run_in_a_loop
 from flows.places import check_places
@@ -21,20 +19,20 @@ from flows.progress import watched
 from flows.settings import InForce
 from tasks.clock import now, seconds_since_epoch
 from tasks.inventory import Stock, record_inventory, take_inventory
-from tasks.log import log_event
+from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import Plan, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.settings import RunSettings
-from tasks.shard import STUDY_DONE
-from vertebra_core.cohort.commit import create, replace
+from vertebra_core.cohort.commit import create, remove_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
 from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
 from vertebra_core.cohort.links import known_keys
-from vertebra_core.cohort.lock import RENEW_SECONDS, release_lock, renew_lock, take_lock, this_process
+from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock, this_process
 from vertebra_core.cohort.snapshot import Snapshot
-from vertebra_core.errors import Reason, VertebraError, WrongUse
+from vertebra_core.errors import Reason, WrongUse
+from vertebra_core.storage import Place, answering, place_of, said_by_store
 from vertebra_core.tables.schema import SCHEMA_VERSION
 
 Runner = Callable[[Layout, str, Sequence[str], RunSettings], None]
@@ -73,8 +71,8 @@ class Night:
 
 
 def screen_archives(
-    archives: Sequence[str | Path],
-    cohort: str | Path,
+    archives: Sequence[str | Place],
+    cohort: str | Place,
     settings: InForce,
     runner: str = "dask",
     method: str = SHIPPED,
@@ -91,10 +89,11 @@ def screen_archives(
     say : callable
         Hears what a person may want to know, a line at a time.
     """
-    layout = Layout(Path(cohort))
-    roots = check_places([Path(archive) for archive in archives], layout.root)
+    with answering(cohort):
+        layout = Layout(place_of(cohort))
+        roots = check_places(archives, layout.root)
     run = run_name(now(), secrets.token_hex(2))
-    with holding_cohort(layout, run, say):
+    with answering(cohort), holding_cohort(layout, run, say):
         pseudonyms = open_cohort(layout)
         identity = identify_method(method, settings)
 
@@ -123,28 +122,43 @@ def holding_cohort(layout: Layout, run: str, say: Callable[[str], None]) -> Iter
     dead = take_lock(layout, run, seconds_since_epoch())
     if dead:
         say(f"taking over from a run that died (process {dead.pid} on {dead.host})")
-    shutil.rmtree(layout.private / "plans", ignore_errors=True)  # of runs that were killed
+    remove_folder(layout.private / "plans")  # of runs that were killed
     ended = threading.Event()
 
     def renew() -> None:
-        try:
-            while not ended.wait(RENEW_SECONDS):
+        renewed = seconds_since_epoch()
+        while not ended.wait(RENEW_SECONDS):
+            try:
                 renew_lock(layout, run, seconds_since_epoch())
-        except VertebraError as error:  # this machine stood still for longer than the lease
-            say(str(error))
-            interrupt_main()
+                renewed = seconds_since_epoch()
+            except Exception as error:  # taken over after this machine stood still; or a store that is away for now
+                away = said_by_store(error)
+                if away is None or seconds_since_epoch() - renewed > LEASE_SECONDS - RENEW_SECONDS:
+                    say(f"{layout.root}: {away}" if away else str(error))
+                    interrupt_main()
+                    return
 
-    record = {"run": run, "started": now(), "owner": asdict(this_process())}
-    create(layout.run_record(run), json.dumps(record, indent=1).encode())
     thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
+
+    def wind_up() -> None:
+        """Give everything back; the lock also where the plans cannot be removed."""
         ended.set()
         thread.join()
-        shutil.rmtree(layout.plans(run), ignore_errors=True)
-        release_lock(layout)
+        try:
+            remove_folder(layout.plans(run))
+        finally:
+            release_lock(layout, run)
+
+    thread.start()
+    try:
+        record = {"run": run, "started": now(), "owner": asdict(this_process())}
+        create(layout.run_record(run), json.dumps(record, indent=1).encode())
+        yield
+    except BaseException:
+        with suppress(Exception):  # the store that failed the run may fail here too: the first error is to be told
+            wind_up()
+        raise
+    wind_up()
 
 
 def open_cohort(layout: Layout) -> Pseudonyms:
@@ -173,7 +187,7 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
-def take_stock(archives: Sequence[Path], settings: InForce, say: Callable[[str], None]) -> Stock:
+def take_stock(archives: Sequence[Place], settings: InForce, say: Callable[[str], None]) -> Stock:
     """Read all headers and say what was met."""
     seen = [0]
 
@@ -207,30 +221,13 @@ def named_runner(name: str) -> Runner:
     raise WrongUse(f"no such runner: {name} (dask or loop)")
 
 
-class StudiesDone:
-    """Counts the studies that the workers have logged as done, reading only what is new; one done twice counts once."""
-
-    def __init__(self, logs: Path) -> None:
-        self._logs, self._read, self._studies = logs, {}, set()
-
-    def __call__(self) -> int:
-        for log in self._logs.glob("shard-*.jsonl"):
-            with open(log, "rb") as file:
-                file.seek(self._read.get(log, 0))
-                whole_lines = file.read().rpartition(b"\n")[0].splitlines(keepends=True)
-            self._read[log] = self._read.get(log, 0) + sum(map(len, whole_lines)) + bool(whole_lines)
-            events = map(json.loads, whole_lines)
-            self._studies |= {event["study_key"] for event in events if event["event"] == STUDY_DONE}
-        return len(self._studies)
-
-
 def close_run(layout: Layout, night: Night) -> None:
     """Say in the run's record and log how it ended."""
     record = json.loads(layout.run_record(night.run).read_text())
     summary = {**asdict(night.settled), "due": night.due, "snapshot": night.snapshot.identifier}
     ended = {**record, "ended": now(), "left_alone": night.left_alone, **summary}
     replace(layout.run_record(night.run), json.dumps(ended, indent=1).encode())
-    log_event(layout.logs(night.run) / "run.jsonl", "run_ended", **summary)
+    run_log(layout, night.run)("run_ended", **summary)
 
 
 def listed(head: str, counts: dict) -> str:

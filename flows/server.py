@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vertebra_core.errors import CouldNotRun
+from vertebra_core.storage import Place
 
 START_SECONDS = 600.0
 """Longest wait for the server. The first start takes 9 s on two idle cores and took over 120 s on two very busy ones;
@@ -53,7 +54,7 @@ def hush() -> None:
 
 
 @contextmanager
-def prefect_api(cohort: Path) -> Iterator[str]:
+def prefect_api(cohort: Place) -> Iterator[str]:
     """Make sure that an API answers while the block runs, here and in child processes; yields its address."""
     with _environment(ALWAYS):
         configured = configured_api()
@@ -104,7 +105,7 @@ def state_folder_base() -> Path:
 
 
 @contextmanager
-def _state_folder(cohort: Path) -> Iterator[Path]:
+def _state_folder(cohort: Place) -> Iterator[Path]:
     """The server's folder: one per cohort in the user's state folder, or a passing one where that is not writable."""
     home = state_folder_base() / hashlib.sha256(str(cohort.resolve()).encode()).hexdigest()[:12]
     try:

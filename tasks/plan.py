@@ -4,7 +4,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import TypeAdapter
 
@@ -16,6 +15,7 @@ from vertebra_core.cohort.ledger import MethodIdentity
 from vertebra_core.errors import Reason
 from vertebra_core.reading.series import Series
 from vertebra_core.settings import Settings
+from vertebra_core.storage import Place
 
 REFUSED_PER_SHARD = 5000
 """Studies without a series to measure are rows and nothing else: thousands fit in one committed file."""
@@ -144,7 +144,7 @@ def plan_shards(
     return Plan(run, {order.study_key: order.input_digest for order in orders}, refused, shards)
 
 
-def write_shard(layout: Layout, shard: Shard) -> Path:
+def write_shard(layout: Layout, shard: Shard) -> Place:
     """Put a shard where its worker finds it: the plan names patients, so it is private, and only its name travels."""
     private_folder(layout.private)
     path = layout.plan(shard.run, shard.name)

@@ -1,7 +1,6 @@
 """The Prefect task that screens one shard on a Dask worker."""
 
 import functools
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,6 +10,7 @@ from tasks.sandbox import Sandbox
 from tasks.settings import RunSettings
 from tasks.shard import run_shard
 from vertebra_core.cohort.layout import Layout
+from vertebra_core.storage import place_of
 
 
 @task(name="screen-shard", task_run_name="shard-{shard}", persist_result=False, cache_policy=NO_CACHE)
@@ -19,7 +19,7 @@ def screen_shard(cohort: str, run: str, shard: str) -> dict[str, int]:
 
     No Prefect retries: on Dask they do not see a dead worker, and what is left is told by the ledger.
     """
-    layout = Layout(Path(cohort))
+    layout = Layout(place_of(cohort))
     settings = read_shard(layout, run, shard).run_settings
     return run_shard(layout, run, shard, _sandbox_of_this_process(settings))
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tasks.log import log_event
+from tasks.log import STUDY_DONE, shard_log
 from tasks.plan import read_shard
 from tasks.sandbox import Sandbox
 from vertebra_core.cohort.commit import replace
@@ -11,8 +11,6 @@ from vertebra_core.cohort.ledger import commit_shard, is_committed
 from vertebra_core.tables.rows import Row, to_arrow
 
 RESULT_TABLES = ("vertebrae", "levels_in_view", "studies")
-STUDY_DONE = "study_done"
-"""Event in the log by which a study is counted as done while its shard still runs."""
 
 
 def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str, int]:
@@ -26,7 +24,7 @@ def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str
     if is_committed(layout, run, name):
         return {}
     shard = read_shard(layout, run, name)
-    log = layout.logs(run) / f"shard-{name}.jsonl"
+    log = shard_log(layout, run, name)
     rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
     for order in shard.studies:
         screened = sandbox.screen(order, shard)
@@ -35,11 +33,9 @@ def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str
         if screened.picture is not None:
             replace(layout.picture(order.study_key), screened.picture)
         for note in screened.notes:
-            log_event(log, **{**note, "study_key": order.study_key})
+            log(**{**note, "study_key": order.study_key})
         row = screened.rows["studies"][0]
         seconds = row["seconds_total"]
-        log_event(
-            log, STUDY_DONE, study_key=order.study_key, status=row["status"], reason=row["reason"], seconds=seconds
-        )
+        log(STUDY_DONE, study_key=order.study_key, status=row["status"], reason=row["reason"], seconds=seconds)
     commit_shard(layout, run, name, {table: to_arrow(table, rows[table]) for table in RESULT_TABLES})
     return dict(Counter(str(row["status"]) for row in rows["studies"]))

@@ -9,17 +9,21 @@ A filesystem object has threads and connections, so it must not cross a fork: a 
 options, and every process makes its own filesystem from them.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias, TypeVar
 
 from upath import UPath
 
-from vertebra_core.errors import CouldNotRun, VertebraError
+from vertebra_core.errors import CouldNotRun, VertebraError, WrongUse
 
 Place: TypeAlias = Path | UPath
 """A folder or file: `pathlib.Path` where it is local, `upath.UPath`, which has the same methods, where it is not."""
+
+One, Other = TypeVar("One"), TypeVar("Other")
 
 S3_ATTEMPTS = 8
 """Tries of one request. Waits double from at most 1 s to 20 s (botocore, "standard"): about half a minute in all."""
@@ -29,6 +33,8 @@ READ_SECONDS = 60.0
 """Longest silence of a store in the middle of an answer."""
 S3_CONNECTIONS = 32
 """Connections that one process keeps open at most."""
+READERS = 16
+"""Objects of a store that are read at the same time: an answer takes 3 ms nearby and 50 ms far away, mostly waiting."""
 LOCAL_PROTOCOLS = ("file", "local")
 S3_PROTOCOLS = ("s3", "s3a")
 CONDITION_FAILED = 412
@@ -53,6 +59,8 @@ def place_of(text: str | Place) -> Place:
     ------
     CouldNotRun
         There is no such kind of store, or what reads it is not installed.
+    WrongUse
+        A URL that names no bucket.
 
     Examples
     --------
@@ -66,6 +74,8 @@ def place_of(text: str | Place) -> Place:
         return Path(text)
     if protocol in LOCAL_PROTOCOLS:
         return Path(rest)
+    if not rest.strip("/"):
+        raise WrongUse(f"{text}: which bucket? expected {protocol}://BUCKET/PREFIX")
     try:
         place = UPath(text.rstrip("/"), **storage_options(protocol))
         place.fs  # noqa: B018 - made here, so that all places derived from this one share it
@@ -90,6 +100,45 @@ def storage_options(protocol: str) -> dict[str, Any]:
             "max_pool_connections": S3_CONNECTIONS,
         },
     }
+
+
+def matching(folder: Place, pattern: str) -> list[Place]:
+    """Files below a folder whose path from there matches a pattern of `pathlib.PurePath.match`; sorted.
+
+    Of a store, all objects below the folder are listed: there, a folder is only the beginning of a name.
+
+    Examples
+    --------
+    >>> matching(Path("no/such/folder"), "*/*.parquet")
+    []
+    """
+    if isinstance(folder, Path):
+        return sorted(folder.glob(pattern))
+    root = folder.path.rstrip("/") + "/"
+    names = [path.removeprefix(root) for path in folder.fs.find(root)]
+    depth = pattern.count("/")
+    return sorted(folder / name for name in names if name.count("/") == depth and PurePosixPath(name).match(pattern))
+
+
+def read_ahead(place: Place, read: Callable[[One], Other], items: Iterable[One]) -> Iterator[Other]:
+    """What `read` makes of each item, in order; where the place is a store, `READERS` at the same time.
+
+    Examples
+    --------
+    >>> list(read_ahead(Path(), abs, [-2, 1]))
+    [2, 1]
+    """
+    if isinstance(place, Path):
+        yield from map(read, items)
+        return
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) == READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextmanager

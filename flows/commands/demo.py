@@ -32,13 +32,13 @@ def demo(folder: Path = Path("demo"), *, workers: int | None = None) -> int:
     else:
         write_archive(archive, STUDIES, SEED, truth)
     _step(f"2. vertebra screen {archive} --cohort {cohort}")
-    code = screen([archive], cohort=cohort, workers=workers)
+    code = screen([str(archive)], cohort=str(cohort), workers=workers)
     _step(f"3. vertebra tables {cohort}")
-    tables(cohort)
+    tables(str(cohort))
     _step(f"4. vertebra prevalence {cohort} --min-vertebrae 1")
-    prevalence(cohort, min_vertebrae=1)
+    prevalence(str(cohort), min_vertebrae=1)
     _step(f"5. vertebra evaluate {cohort} --truth {truth}")
-    evaluate(cohort, truth=truth)
+    evaluate(str(cohort), truth=truth)
     _step("6. Pictures")
     for picture in sorted((cohort / "pictures").glob("*.png")):
         print(picture)

@@ -13,7 +13,7 @@ from flows.printing import print_json, print_table
 def doctor(
     *,
     profile: str = "local",
-    cohort: Path | None = None,
+    cohort: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Check decoders, networks, devices and storage, and print the settings in force.
@@ -25,7 +25,7 @@ def doctor(
     profile
         Settings to show: a name in deployments/profiles or a .toml file.
     cohort
-        Also check that this cohort can be written.
+        Also check that this cohort, a folder or an s3:// URL, can be written.
     as_json
         Print one JSON document.
     """
@@ -120,14 +120,42 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _storage(cohort: Path | None) -> list[dict]:
+def _storage(named: str | None) -> list[dict]:
     import shutil
 
-    if cohort is None:
+    from vertebra_core.storage import is_url
+
+    if named is None:
         return []
+    if is_url(named):
+        return [_bucket(named)]
+    cohort = Path(named)
     place = next(folder for folder in (cohort, *cohort.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / 1024**3
     return [_check("cohort", _writable(place), f"{place}, {free:.0f} GiB free")]
+
+
+def _bucket(cohort: str) -> dict:
+    """Whether an object can be written there, on condition as runs need it, and removed again."""
+    import secrets
+
+    from flows.places import cohort_place
+    from vertebra_core.cohort.commit import create, remove_folder
+    from vertebra_core.cohort.conditional import check_conditions
+    from vertebra_core.errors import VertebraError
+    from vertebra_core.storage import answering
+
+    try:
+        with answering(cohort):
+            probe = cohort_place(cohort) / f".doctor-{secrets.token_hex(6)}"
+            create(probe / "probe", b"probe")
+            try:
+                check_conditions(probe / "probe")
+            finally:
+                remove_folder(probe)
+    except VertebraError as error:
+        return _check("cohort", False, str(error))
+    return _check("cohort", True, f"{cohort}, conditional writes are kept")
 
 
 def _writable(folder: Path) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    cohort: Path,
+    cohort: str,
     *,
     truth: Path,
     strict: bool = False,
@@ -32,7 +32,7 @@ def evaluate(
     Parameters
     ----------
     cohort
-        The cohort, already screened.
+        The cohort, already screened: a folder or an s3:// URL.
     truth
         Folder of truth files (vertebra-truth/1), one per image.
     strict
@@ -45,19 +45,18 @@ def evaluate(
     as_json
         Print one JSON document.
     """
-    import pyarrow.parquet as pq
-
     from vertebra_core.cohort.layout import open_layout
     from vertebra_core.cohort.links import read_links
     from vertebra_core.cohort.snapshot import latest_snapshot
     from vertebra_core.evaluation.evidence import gather
     from vertebra_core.evaluation.linking import STUDY_COLUMNS, compare_snapshot, link, read_truths
     from vertebra_core.evaluation.summary import intervals, summarise
+    from vertebra_core.tables.parquet import read_table
 
     layout = open_layout(cohort)
     snapshot = latest_snapshot(layout)
     linked = link(
-        read_truths(truth), read_links(layout), pq.read_table(snapshot / "studies.parquet", columns=list(STUDY_COLUMNS))
+        read_truths(truth), read_links(layout), read_table(snapshot / "studies.parquet", columns=list(STUDY_COLUMNS))
     )
     comparisons = compare_snapshot(linked, snapshot, strict)
     evidence = gather(comparisons)

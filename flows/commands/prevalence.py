@@ -1,18 +1,20 @@
 """``vertebra prevalence``: how many patients and vertebrae are fractured, with intervals."""
 
 import json
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from flows.printing import percent, print_json, print_table
 
+if TYPE_CHECKING:
+    from vertebra_core.storage import Place
+
 NOT_CORRECTED = "not corrected"
 
 
 def prevalence(
-    cohort: Path,
+    cohort: str,
     *,
     by: Literal["sex", "age_band", "level", "site", "grade"] | None = None,
     min_vertebrae: int | None = None,
@@ -28,7 +30,7 @@ def prevalence(
     Parameters
     ----------
     cohort
-        The cohort, already screened.
+        The cohort, already screened: a folder or an s3:// URL.
     by
         Group by sex, age band, level, site or grade.
     min_vertebrae
@@ -36,17 +38,16 @@ def prevalence(
     as_json
         Print one JSON document.
     """
-    import pyarrow.parquet as pq
-
     from vertebra_core.cohort.layout import open_layout
     from vertebra_core.cohort.snapshot import latest_snapshot
     from vertebra_core.epidemiology.prevalence import MIN_VERTEBRAE, by_grade
     from vertebra_core.epidemiology.prevalence import prevalence as count
+    from vertebra_core.tables.parquet import read_table
 
     snapshot = latest_snapshot(open_layout(cohort))
     grading = _grading_of(snapshot)
-    people = pq.read_table(snapshot / "patients.parquet")
-    bones = pq.read_table(snapshot / "vertebrae.parquet", columns=["study_key", "level", "g"])
+    people = read_table(snapshot / "patients.parquet")
+    bones = read_table(snapshot / "vertebrae.parquet", columns=["study_key", "level", "g"])
     answer = count(people, bones, grading, by, MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae)
     studies = _ends(snapshot / "studies.parquet")
     if as_json:
@@ -72,18 +73,18 @@ def prevalence(
     print("Intervals of vertebrae take them as independent; those of one patient are not, so these are too narrow.")
 
 
-def _grading_of(snapshot: Path):
+def _grading_of(snapshot: "Place"):
     """The bounds that the snapshot was graded with, so that this and its tables agree."""
     from vertebra_core.settings import GradingSettings
 
     return GradingSettings(**json.loads((snapshot / "provenance.json").read_text())["grading"])
 
 
-def _ends(path: Path) -> dict[str, int]:
+def _ends(path: "Place") -> dict[str, int]:
     """Number of studies by status."""
-    import pyarrow.parquet as pq
+    from vertebra_core.tables.parquet import read_table
 
-    counts = pq.read_table(path, columns=["status"])["status"].value_counts().to_pylist()
+    counts = read_table(path, columns=["status"])["status"].value_counts().to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: entry["values"])}
 
 

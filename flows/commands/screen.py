@@ -3,17 +3,16 @@
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 
 def screen(
-    archives: Annotated[list[Path], Parameter(help="Folders with studies; never written to.")],
+    archives: Annotated[list[str], Parameter(help="Folders with studies, or s3:// URLs; never written to.")],
     /,
     *,
-    cohort: Annotated[Path, Parameter(help="Folder of the cohort; made if it is new.")],
+    cohort: Annotated[str, Parameter(help="Folder or s3://BUCKET/PREFIX of the cohort; made if it is new.")],
     profile: Annotated[str, Parameter(help="Settings: a name in deployments/profiles or a .toml file.")] = "local",
     workers: Annotated[int | None, Parameter(help="Worker processes; 0: as many as fit.")] = None,
     shard_size: Annotated[int | None, Parameter(help="Studies committed together; 0: automatic.")] = None,
@@ -31,6 +30,8 @@ def screen(
     what is not done yet; after a crash it goes on where it was. A snapshot for analysts is published at the end.
 
     Example: vertebra screen /archive/ct --cohort spines --workers 4
+
+    Example: vertebra screen /archive/ct --cohort s3://research/spines
     """
     from flows.cli import DONE, DONE_WITH_FAILURES
     from flows.places import check_places
@@ -60,7 +61,7 @@ def screen(
     return DONE_WITH_FAILURES if night.has_failures else DONE
 
 
-def summary(night, cohort: Path) -> str:
+def summary(night, cohort: str) -> str:
     """The end of a run in a few lines."""
     from flows.screen import listed
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from vertebra_core.reading.series import Series
     from vertebra_core.settings import GradingSettings, Settings
+    from vertebra_core.storage import Place
     from vertebra_core.study import StudyResult
     from vertebra_core.truth import Truth
 
@@ -15,7 +16,7 @@ DEFAULT_PICTURE = Path("vertebra.png")
 
 
 def show(
-    source: Annotated[Path, Parameter(help="A CT: file or folder of one series. Or a cohort, with a study key.")],
+    source: Annotated[str, Parameter(help="A CT: file or folder of one series. Or a cohort, with a study key.")],
     study: Annotated[str | None, Parameter(help="Study key in the cohort.")] = None,
     /,
     *,
@@ -36,23 +37,27 @@ def show(
     Example: vertebra show spines STUDY_KEY
     """
     from vertebra_core.errors import WrongUse
+    from vertebra_core.storage import answering, place_of
 
     for path, suffix in ((out, ".png"), (export, ".json")):
         if path is not None and path.suffix.lower() != suffix:
             raise WrongUse(f"{path}: expected a name that ends in {suffix}")
-    if (source / "cohort.json").is_file():
+    with answering(source):
+        place = place_of(source)
+        is_cohort = (place / "cohort.json").exists()
+    if is_cohort:
         _show_stored(source, study, out, export)
     elif study is not None:
         raise WrongUse(f"{source} is not a cohort; a study key goes with a cohort")
     else:
-        _show_ct(source, out or DEFAULT_PICTURE, export, title, profile, device, set_)
+        _show_ct(place, out or DEFAULT_PICTURE, export, title, profile, device, set_)
 
 
 # -- a CT, measured now -------------------------------------------------------------------------------------------
 
 
 def _show_ct(
-    source: Path, out: Path, export: Path | None, title: str, profile: str, device: str, set_: list[str]
+    source: "Place", out: Path, export: Path | None, title: str, profile: str, device: str, set_: list[str]
 ) -> None:
     from flows.settings import assignments, load_settings
     from tasks.method import choose_device
@@ -73,7 +78,7 @@ def _show_ct(
     _print_written(out, export)
 
 
-def one_series(source: Path, settings: "Settings") -> "Series":
+def one_series(source: "Place", settings: "Settings") -> "Series":
     """The series to measure below a file or folder that holds one study.
 
     Raises
@@ -116,7 +121,7 @@ def _print_result(result: "StudyResult", grading: "GradingSettings") -> None:
     print_table("Vertebrae from the top down", columns, rows, text=("grade",))
 
 
-def _print_written(out: Path | None, export: Path | None) -> None:
+def _print_written(out: "Place | None", export: Path | None) -> None:
     for name, path in (("picture", out), ("keypoints", export)):
         if path is not None:
             print(f"{name:<10}{path}")
@@ -125,7 +130,7 @@ def _print_written(out: Path | None, export: Path | None) -> None:
 # -- a study of a cohort ------------------------------------------------------------------------------------------
 
 
-def _show_stored(cohort: Path, study: str | None, out: Path | None, export: Path | None) -> None:
+def _show_stored(cohort: str, study: str | None, out: Path | None, export: Path | None) -> None:
     from vertebra_core.cohort.layout import open_layout
     from vertebra_core.errors import CouldNotRun, WrongUse
     from vertebra_core.truth import write_truth
@@ -135,7 +140,7 @@ def _show_stored(cohort: Path, study: str | None, out: Path | None, export: Path
         raise WrongUse(f"which study? vertebra show {cohort} STUDY_KEY (keys: column study_key of the studies table)")
     row = _study_row(layout, study)
     picture = layout.picture(study)
-    if not picture.is_file():
+    if not picture.exists():
         why = row["reason"] or "pictures were switched off (run.pictures)"
         raise CouldNotRun(f"no picture of {study}: {row['status']}, {why}")
     if out is not None:
@@ -146,14 +151,13 @@ def _show_stored(cohort: Path, study: str | None, out: Path | None, export: Path
 
 
 def _study_row(layout, study: str) -> dict:
-    import pyarrow.parquet as pq
-
     from vertebra_core.cohort.snapshot import latest_snapshot
     from vertebra_core.errors import WrongUse
+    from vertebra_core.tables.parquet import read_table
 
     path = latest_snapshot(layout) / "studies.parquet"
     columns = ["study_key", "series_key", "status", "reason"]
-    rows = pq.read_table(path, columns=columns, filters=[("study_key", "==", study)]).to_pylist()
+    rows = read_table(path, columns=columns, filters=[("study_key", "==", study)]).to_pylist()
     if not rows:
         raise WrongUse(f"no study {study} in {layout.root}")
     return rows[0]
@@ -163,15 +167,15 @@ def _stored_truth(layout, row: dict) -> "Truth":
     """The keypoints of the published table; the series by its UID, from the cohort's private links."""
     import numpy as np
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     from vertebra_core.cohort.links import read_links
     from vertebra_core.cohort.snapshot import latest_snapshot
     from vertebra_core.measure import KEYPOINT_NAMES
+    from vertebra_core.tables.parquet import read_table
     from vertebra_core.truth import Truth
 
     path = latest_snapshot(layout) / "vertebrae.parquet"
-    table = pq.read_table(path, filters=[("study_key", "==", row["study_key"])]).sort_by("vertebra_index")
+    table = read_table(path, filters=[("study_key", "==", row["study_key"])]).sort_by("vertebra_index")
     points = [[table[f"{name}_{axis}_mm"].to_numpy() for axis in "xyz"] for name in KEYPOINT_NAMES]
     links = read_links(layout).filter(pc.field("series_key") == row["series_key"])
     image = links["series_uid"][0].as_py() if len(links) else row["series_key"]

@@ -1,6 +1,5 @@
 """``vertebra status``: where a cohort stands."""
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,7 +8,7 @@ from flows.printing import print_json, print_table
 
 
 def status(
-    cohort: Path, *, runs: int = 5, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    cohort: str, *, runs: int = 5, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
 ) -> None:
     """Where a cohort stands: published studies by outcome, and its latest runs.
 
@@ -18,7 +17,7 @@ def status(
     Parameters
     ----------
     cohort
-        The cohort.
+        The cohort: a folder or an s3:// URL.
     runs
         How many runs to list, the newest first. A run whose process is gone without an end is dead; the next
         `vertebra screen` goes on where it stopped.
@@ -41,7 +40,7 @@ def status(
     print_table(f"Runs ({len(state.runs)})", columns, lines, text=columns)
 
 
-def _print_published(cohort: Path, snapshot: str, published: dict) -> None:
+def _print_published(cohort: str, snapshot: str, published: dict) -> None:
     from vertebra_core.errors import Reason
 
     print(f"Cohort {cohort}: snapshot {snapshot}, published {published['published']}")

@@ -12,8 +12,8 @@ from made_studies import NORMAL, WEDGE, column, make_cohort, patient_series, res
 from flows import cli
 from flows.cli import COULD_NOT_RUN, DONE, VERBS, WRONG_USE, build_app, explain, main
 from flows.progress import watched
-from flows.screen import StudiesDone
 from flows.settings import load_settings
+from tasks.log import StudiesDone
 from tasks.settings import RunSettings
 from vertebra_core.errors import CouldNotRun, Reason, WrongUse
 from vertebra_core.settings import Settings

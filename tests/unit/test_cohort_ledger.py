@@ -275,7 +275,7 @@ def test_a_living_owner_is_respected(tmp_path):
     assert take_lock(layout, "mine", 0.0) is None
     with pytest.raises(CouldNotRun, match="run mine is at work"):
         take_lock(layout, "second", 1e9)
-    release_lock(layout)
+    release_lock(layout, "mine")
     assert take_lock(layout, "second", 0.0) is None
 
 
@@ -330,7 +330,7 @@ def test_who_lost_the_lock_is_told_and_does_not_release_the_other(tmp_path):
     write_owner(layout, Owner("elsewhere", "b", 1, 0.0), renewed=0.0)
     with pytest.raises(CouldNotRun, match="taken over"):
         renew_lock(layout, "mine", 1.0)
-    release_lock(layout)
+    release_lock(layout, "mine")
     assert layout.lock.exists()
 
 

@@ -1,28 +1,43 @@
 """Writing so that a reader never sees half a file, and two writers never both believe they were first.
 
-Everything a cohort holds is written through these functions; they are what another kind of storage would replace.
+Everything a cohort holds is written through these functions. In a folder, a file is written under another name,
+made durable and then linked or renamed into place. In a bucket, one PUT is all that: an object is there whole or not
+at all and durable when the store says so, and a PUT on condition (``If-None-Match: *``) succeeds once.
 """
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from vertebra_core.storage import Place, came_second, read_ahead
 
 TEMPORARY = ".tmp-"
 """Prefix of files being written: Parquet readers skip names that begin with a dot."""
 COMPRESSION = "zstd"
 
 
-def create(path: Path, data: bytes, mode: int = 0o644) -> bool:
+def create(path: Place, data: bytes, mode: int = 0o644) -> bool:
     """Write a file that must not exist yet, whole or not at all, and durable.
+
+    Parameters
+    ----------
+    mode : int
+        Permissions of a local file; an object has none, who may read it is said by the bucket's policy.
 
     Returns
     -------
     bool
         False if the file existed already; then it is left as it was.
     """
+    if not isinstance(path, Path):
+        return _put_new(path, data)
     temporary = _write_temporary(path, data, mode)
     try:
         os.link(temporary, path)  # unlike a rename, a link never takes the place of another file
@@ -34,8 +49,11 @@ def create(path: Path, data: bytes, mode: int = 0o644) -> bool:
     return True
 
 
-def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
+def replace(path: Place, data: bytes, mode: int = 0o644) -> None:
     """Write a file in place of the one that may be there, whole or not at all, and durable."""
+    if not isinstance(path, Path):
+        path.fs.pipe_file(path.path, data)
+        return
     os.replace(_write_temporary(path, data, mode), path)
     _sync_folder(path.parent)
 
@@ -50,10 +68,68 @@ def parquet_bytes(table: pa.Table, file_metadata: dict[str, str] | None = None, 
     return sink.getvalue().to_pybytes()
 
 
-def private_folder(path: Path) -> None:
-    """Make a folder that only its owner can enter."""
+@contextmanager
+def streamed(path: Place) -> Iterator[Any]:
+    """A file to be written piece by piece; after an error in the block no object and no open upload is left behind."""
+    if isinstance(path, Path):
+        with open(path, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        return
+    file: Any = path.fs.open(path.path, "wb")
+    try:
+        yield file
+    except BaseException:
+        file.closed = True  # closing an s3fs file would commit what there is of it
+        with suppress(Exception):  # a store that is gone; what is left there is removed by `abandon_uploads`
+            file.discard()
+        raise
+    file.close()
+
+
+def abandon_uploads(folder: Place) -> None:
+    """End uploads in parts below a folder of a bucket whose writers were killed; they are invisible, but paid for.
+
+    Nobody may be writing there. A policy that forbids to list uploads leaves this to the bucket's own lifecycle rule.
+    """
+    if isinstance(folder, Path) or not hasattr(folder.fs, "abort_mpu"):
+        return
+    store: Any = folder.fs
+    bucket, prefix, _ = store.split_path(folder.path)
+    with suppress(PermissionError):
+        answer = store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
+        for upload in answer.get("Uploads", ()):
+            store.abort_mpu(bucket, upload["Key"], upload["UploadId"])
+
+
+def remove_folder(folder: Place) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    store = folder.fs  # its `rm` takes names for patterns, and its removal of many at once hides what was refused
+    for _ in read_ahead(folder, store.rm_file, store.find(f"{folder.path}/")):
+        pass
+
+
+def private_folder(path: Place) -> None:
+    """Make a folder that only its owner can enter. A bucket has no folders; its policy says who may read."""
+    if not isinstance(path, Path):
+        return
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
+
+
+def _put_new(path: Place, data: bytes) -> bool:
+    assert not isinstance(path, Path)
+    try:
+        path.fs.pipe_file(path.path, data, mode="create")
+    except OSError as error:
+        if came_second(error):
+            return False
+        raise
+    return True
 
 
 def _write_temporary(path: Path, data: bytes, mode: int) -> Path:

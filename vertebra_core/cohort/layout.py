@@ -1,4 +1,4 @@
-"""Where everything of a cohort lies (one folder; docs of the layout are this file).
+"""Where everything of a cohort lies: one folder, or one prefix of a bucket (docs of the layout are this file).
 
 COHORT/
   cohort.json                            format version, when made, fingerprint of the pseudonym secret
@@ -9,15 +9,16 @@ COHORT/
   latest.json                            names the newest snapshot; written last
   pictures/STUDY_KEY.png
   logs/RUN/run.json, *.jsonl
-  lock.json, lock.guard                  who works on the cohort
-  private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json
+  lock.json, lock.guard                  who works on the cohort; in a bucket there is no guard
+  private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json; in a bucket its
+                                         policy must keep others out (docs/storage.md)
 """
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from vertebra_core.errors import WrongUse
+from vertebra_core.storage import Place, answering, matching, place_of
 
 FORMAT = "vertebra-cohort/1"
 MARK_TABLE = "studies"
@@ -34,92 +35,96 @@ class Layout:
     'spines/pictures/st0a.png'
     """
 
-    root: Path
+    root: Place
 
     @property
-    def description(self) -> Path:
+    def description(self) -> Place:
         return self.root / "cohort.json"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> Place:
         return self.root / "lock.json"
 
     @property
-    def latest(self) -> Path:
+    def latest(self) -> Place:
         return self.root / "latest.json"
 
     @property
-    def private(self) -> Path:
+    def private(self) -> Place:
         return self.root / "private"
 
     @property
-    def secret(self) -> Path:
+    def secret(self) -> Place:
         return self.private / "secret"
 
     @property
-    def links(self) -> Path:
+    def links(self) -> Place:
         return self.private / "links.parquet"
 
     @property
-    def pictures(self) -> Path:
+    def pictures(self) -> Place:
         return self.root / "pictures"
 
     @property
-    def results(self) -> Path:
+    def results(self) -> Place:
         return self.root / "results"
 
     @property
-    def snapshots(self) -> Path:
+    def snapshots(self) -> Place:
         return self.root / "snapshots"
 
-    def inventory(self, archive_key: str) -> Path:
+    def inventory(self, archive_key: str) -> Place:
         return self.root / "inventory" / f"{archive_key}.parquet"
 
-    def inventories(self) -> list[Path]:
-        return sorted((self.root / "inventory").glob("*.parquet"))
+    def inventories(self) -> list[Place]:
+        return matching(self.root / "inventory", "*.parquet")
 
-    def mark(self, run: str, shard: str) -> Path:
+    def mark(self, run: str, shard: str) -> Place:
         return self.results / run / f"{shard}.{MARK_TABLE}.parquet"
 
-    def companion(self, run: str, shard: str, token: str, table: str) -> Path:
+    def companion(self, run: str, shard: str, token: str, table: str) -> Place:
         return self.results / run / f"{shard}.{token}.{table}.parquet"
 
-    def marks(self) -> list[Path]:
+    def marks(self) -> list[Place]:
         """Marks of all committed shards, oldest run first."""
-        return sorted(path for path in self.results.glob(f"*/*.{MARK_TABLE}.parquet"))
+        return matching(self.results, f"*/*.{MARK_TABLE}.parquet")
 
-    def picture(self, study_key: str) -> Path:
+    def picture(self, study_key: str) -> Place:
         return self.pictures / f"{study_key}.png"
 
-    def snapshot(self, identifier: str) -> Path:
+    def snapshot(self, identifier: str) -> Place:
         return self.snapshots / identifier
 
-    def logs(self, run: str) -> Path:
+    def logs(self, run: str) -> Place:
         return self.root / "logs" / run
 
-    def run_record(self, run: str) -> Path:
+    def run_record(self, run: str) -> Place:
         return self.logs(run) / "run.json"
 
-    def run_records(self) -> list[Path]:
-        return sorted((self.root / "logs").glob("*/run.json"))
+    def run_records(self) -> list[Place]:
+        return matching(self.root / "logs", "*/run.json")
 
-    def plans(self, run: str) -> Path:
+    def plans(self, run: str) -> Place:
         return self.private / "plans" / run
 
-    def plan(self, run: str, shard: str) -> Path:
+    def plan(self, run: str, shard: str) -> Place:
         return self.plans(run) / f"{shard}.json"
 
 
-def open_layout(cohort: str | Path) -> Layout:
+def open_layout(cohort: str | Place) -> Layout:
     """The layout of an existing cohort.
 
     Raises
     ------
+    CouldNotRun
+        Its store does not answer.
     WrongUse
         The folder is not a cohort.
     """
-    layout = Layout(Path(cohort))
-    if not layout.description.is_file():
+    with answering(cohort):
+        layout = Layout(place_of(cohort))
+        found = layout.description.exists()  # `is_file` of a store says no where it ought to say: not allowed
+    if not found:
         raise WrongUse(f"{cohort}: not a cohort (no {layout.description.name}); `vertebra screen` makes one")
     return layout
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vertebra_core.cohort.commit import create, parquet_bytes
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.errors import CouldNotRun
+from vertebra_core.storage import Place, read_ahead
 
 IDENTITY = ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version")
 """Columns of ``studies`` that say which computation a row is the result of; equal ones are never computed twice."""
@@ -35,7 +36,7 @@ class MethodIdentity:
 class Mark:
     """One committed shard."""
 
-    path: Path
+    path: Place
     run: str
     shard: str
 
@@ -80,8 +81,9 @@ def read_mark(mark: Mark, columns: list[str] | None = None) -> pa.Table:
 
 def read_companion(layout: Layout, mark: Mark, table: str) -> pa.Table:
     """Another table of the same shard."""
+    source = _source(mark.path)
     try:
-        token = pq.read_metadata(mark.path).metadata[COMPANIONS].decode()
+        token = pq.read_metadata(source).metadata[COMPANIONS].decode()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise CouldNotRun(f"{mark.path}: damaged; move it away and its studies become due again") from error
     return _read(layout.companion(mark.run, mark.shard, token, table), None)
@@ -91,8 +93,9 @@ def committed(layout: Layout) -> pa.Table:
     """Identity, series key, end, ``run`` and number of the mark (``mark``) of every committed study, oldest first."""
     columns = [*IDENTITY, "series_key", "status", "reason"]
     parts = []
-    for number, mark in enumerate(marks(layout)):
-        part = read_mark(mark, columns)
+    found = marks(layout)
+    read = read_ahead(layout.root, lambda mark: read_mark(mark, columns), found)
+    for number, (mark, part) in enumerate(zip(found, read, strict=True)):
         part = part.append_column("run", pa.array([mark.run] * part.num_rows, pa.string()))
         parts.append(part.append_column("mark", pa.array([number] * part.num_rows, pa.int64())))
     if not parts:
@@ -110,8 +113,17 @@ def done_inputs(ledger: pa.Table, identity: MethodIdentity) -> set[tuple[str, st
     return {pair for pair, of in zip(pairs, method, strict=True) if of == same}
 
 
-def _read(path: Path, columns: list[str] | None) -> pa.Table:
+def _source(path: Place) -> Path | pa.BufferReader:
+    """A committed file as Arrow reads it; of a store, all of it at once: it is small, and every question costs time.
+
+    Whether a store answers is asked here, so that what fails later is the file's own fault.
+    """
+    return path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+
+
+def _read(path: Place, columns: list[str] | None) -> pa.Table:
+    source = _source(path)
     try:
-        return pq.ParquetFile(path).read(columns)
+        return pq.ParquetFile(source).read(columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise CouldNotRun(f"{path}: damaged; move its shard away and the studies become due again") from error

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import parquet_bytes, private_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, keys_of, person_of
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.reading.series import Series
+from vertebra_core.tables.parquet import read_table
 
 KEYS = ("series_key", "study_key", "patient_key")
 IDENTIFIERS = ("patient_id", "patient_id_issuer", "study_uid", "series_uid", "archive", "path")
@@ -62,7 +62,7 @@ def read_links(layout: Layout) -> pa.Table:
     """All links of the cohort; no rows if there are none yet. Columns that an older version did not write are NULL."""
     if not layout.links.exists():
         return SCHEMA.empty_table()
-    found = pq.ParquetFile(layout.links).read()
+    found = read_table(layout.links)
     return pa.concat_tables([SCHEMA.empty_table(), found], promote_options="default").select(COLUMNS)
 
 

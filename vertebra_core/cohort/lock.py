@@ -3,6 +3,11 @@
 The lock is a file that names its owner: host, boot, process and its start. On the same host a dead owner is seen at
 once, also after a reboot or when its process number was given to another. An owner on another host cannot be looked
 at; it renews its lock, and is taken for dead when that is older than `LEASE_SECONDS`.
+
+In a folder, a lock of the operating system keeps others out between looking at the file and writing it. A bucket has
+none: there the file is written on condition that it still is what was looked at, so of several who saw the same dead
+owner one takes over, and an owner that was taken over cannot renew. Its age is told by the store's clock, so that
+clocks of machines need not agree; it is given back by writing that nobody holds it.
 """
 
 import fcntl
@@ -10,13 +15,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-from vertebra_core.cohort.commit import replace
+from vertebra_core.cohort.commit import create, replace
+from vertebra_core.cohort.conditional import Version, check_conditions, read_version, replace_version
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.errors import CouldNotRun
 
@@ -24,6 +30,8 @@ LEASE_SECONDS = 180.0
 """Age of the last renewal beyond which an owner on another host is taken for dead."""
 RENEW_SECONDS = 30.0
 """How often an owner renews: five renewals may be lost before the lease ends."""
+MOST_TRIES = 5
+"""Times that another one was quicker in a bucket; after the first it is alive, so a second is rare."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,26 @@ class Owner:
             return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that somebody holds.
+
+    Parameters
+    ----------
+    age_s : float
+        Seconds since it was last renewed.
+    """
+
+    run: str
+    owner: Owner
+    age_s: float
+
+    def is_over(self) -> bool:
+        """Whether its owner is dead, or taken for dead."""
+        alive = self.owner.is_alive()
+        return not (alive or (alive is None and self.age_s < LEASE_SECONDS))
 
 
 def this_process() -> Owner:
@@ -91,18 +119,22 @@ def take_lock(layout: Layout, run: str, now: float) -> Owner | None:
     CouldNotRun
         A living run holds it; the message says which and, where it cannot be looked at, for how long to wait.
     """
-    with _guard(layout):
-        document = _read(layout)
-        if document is not None:
-            owner = Owner(**document["owner"])
-            left = document["renewed"] + LEASE_SECONDS - now
-            if owner.is_alive() or (owner.is_alive() is None and left > 0):
+    for _ in range(MOST_TRIES):
+        with _guard(layout):
+            held, version = _look(layout, now)
+            if _is_ours(held, run):  # the answer to our PUT was lost on its way, and the PUT sent again
+                return None
+            if held is not None and not held.is_over():
+                owner, left = held.owner, LEASE_SECONDS - held.age_s
                 wait = "" if owner.is_alive() else f"; if it is dead, its lock ends in {left:.0f} s"
                 raise CouldNotRun(
-                    f"{layout.root}: run {document['run']} is at work (process {owner.pid} on {owner.host}){wait}"
+                    f"{layout.root}: run {held.run} is at work (process {owner.pid} on {owner.host}){wait}"
                 )
-        _write(layout, this_process(), run, now)
-        return None if document is None else owner
+            if _write(layout, _document(run, now), version):
+                if not isinstance(layout.root, Path):
+                    check_conditions(layout.lock)
+                return None if held is None else held.owner
+    raise CouldNotRun(f"{layout.root}: other runs are taking it at this moment; try again")
 
 
 def renew_lock(layout: Layout, run: str, now: float) -> None:
@@ -114,39 +146,71 @@ def renew_lock(layout: Layout, run: str, now: float) -> None:
         The lock was taken over by another process in the meantime.
     """
     with _guard(layout):
-        if not _is_ours(layout):
+        held, version = _look(layout, now)
+        if _is_ours(held, run) and _write(layout, _document(run, now), version):
+            return
+        # an answer that was lost on its way makes a PUT come second to itself
+        held, version = _look(layout, now)
+        if not (_is_ours(held, run) and version is not None and version.data == _document(run, now)):
             raise CouldNotRun(f"{layout.root}: the lock was taken over by another run")
-        _write(layout, this_process(), run, now)
 
 
-def release_lock(layout: Layout) -> None:
+def release_lock(layout: Layout, run: str) -> None:
     """Give the cohort back, if this process holds it."""
     with _guard(layout):
-        if _is_ours(layout):
+        held, version = _look(layout, 0.0)
+        if not _is_ours(held, run):
+            return
+        if isinstance(layout.lock, Path):
             layout.lock.unlink()
+        else:
+            _write(layout, json.dumps({"run": run, "owner": None}).encode(), version)
 
 
-def _is_ours(layout: Layout) -> bool:
-    document = _read(layout)
-    return document is not None and Owner(**document["owner"]) == this_process()
+def _is_ours(held: Held | None, run: str) -> bool:
+    return held is not None and held.run == run and held.owner == this_process()
+
+
+def _guard(layout: Layout) -> AbstractContextManager[None]:
+    """Between looking at the lock and writing it, nobody else may; in a bucket, that is what the condition is for."""
+    return _guarded(layout.root, layout.root / "lock.guard") if isinstance(layout.root, Path) else nullcontext()
 
 
 @contextmanager
-def _guard(layout: Layout) -> Iterator[None]:
-    """Between looking at the lock and writing it, nobody else may; the system frees this one with its process."""
-    layout.root.mkdir(parents=True, exist_ok=True)
-    with open(layout.lock.with_suffix(".guard"), "w") as file:
+def _guarded(root: Path, guard: Path) -> Iterator[None]:
+    """The system frees this lock with its process."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(guard, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _read(layout: Layout) -> dict | None:
-    try:
-        return json.loads(layout.lock.read_text())
-    except FileNotFoundError:
-        return None
+def _look(layout: Layout, now: float) -> tuple[Held | None, Version | None]:
+    """Who holds the cohort, and in a bucket the version of the lock that says so."""
+    if isinstance(layout.lock, Path):
+        try:
+            version, data = None, layout.lock.read_bytes()
+        except FileNotFoundError:
+            return None, None
+    else:
+        version = read_version(layout.lock)
+        if version is None:
+            return None, None
+        data = version.data
+    document = json.loads(data)
+    if document["owner"] is None:
+        return None, version
+    age = now - document["renewed"] if version is None else version.age_s
+    return Held(document["run"], Owner(**document["owner"]), age), version
 
 
-def _write(layout: Layout, owner: Owner, run: str, now: float) -> None:
-    document = {"run": run, "owner": asdict(owner), "renewed": now}
-    replace(layout.lock, json.dumps(document, indent=1).encode())
+def _write(layout: Layout, document: bytes, before: Version | None) -> bool:
+    """Write the lock; False if it is in a bucket and no longer what was looked at."""
+    if isinstance(layout.lock, Path):
+        replace(layout.lock, document)
+        return True
+    return replace_version(layout.lock, document, before) if before else create(layout.lock, document)
+
+
+def _document(run: str, now: float) -> bytes:
+    return json.dumps({"run": run, "owner": asdict(this_process()), "renewed": now}, indent=1).encode()

@@ -1,9 +1,13 @@
-"""Publishing: the newest result of every study, in few files, visible only when all of it is there."""
+"""Publishing: the newest result of every study, in few files, visible only when all of it is there.
+
+In a folder, a snapshot is written under another name and renamed. A bucket knows no renaming: there its objects are
+put where they stay, ``provenance.json`` last. In both, readers are led to it by ``latest.json``, written after
+everything else, and to its tables by their fixed names: what is half there is never seen, and the next run removes it.
+"""
 
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,18 +18,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vertebra_core.cohort.commit import COMPRESSION, TEMPORARY, replace
+from vertebra_core.cohort.commit import (
+    COMPRESSION,
+    TEMPORARY,
+    abandon_uploads,
+    create,
+    remove_folder,
+    replace,
+    streamed,
+)
+from vertebra_core.cohort.conditional import Version, read_version, replace_version
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.cohort.ledger import Mark, MethodIdentity, committed, marks, read_companion, read_mark
 from vertebra_core.cohort.links import read_links
 from vertebra_core.cohort.people import People, with_patients
 from vertebra_core.errors import CouldNotRun, WrongUse
 from vertebra_core.settings import GradingSettings, PrivacySettings
+from vertebra_core.storage import Place, matching, read_ahead
 from vertebra_core.tables.dictionary import dictionary
 from vertebra_core.tables.patients import patient_table
 from vertebra_core.tables.regrade import deformity_sums, regrade_levels, regrade_studies, regrade_vertebrae
 from vertebra_core.tables.schema import arrow_schema
 
+PROVENANCE = "provenance.json"
+"""Written last into a snapshot: where it is, everything is."""
 ROW_GROUP = 131_072
 """Rows of a row group: large enough for an analyst's scan, small enough for publishing to fit in memory (case T8)."""
 
@@ -50,12 +66,12 @@ class Snapshot:
     """
 
     identifier: str
-    folder: Path
+    folder: Place
     rows: dict[str, int]
     is_new: bool
 
 
-def latest_snapshot(layout: Layout) -> Path:
+def latest_snapshot(layout: Layout) -> Place:
     """Folder of the newest snapshot.
 
     Raises
@@ -98,23 +114,27 @@ def publish(
         What all rows may tell of patients, also those measured when another rule was in force.
     shift_days : callable
         `vertebra_core.cohort.identity.Pseudonyms.shift_days`.
+
+    Raises
+    ------
+    CouldNotRun
+        Rows do not add up; or, in a bucket, another run has published in the meantime.
     """
+    _remove_unfinished(layout)
     chosen = choose(committed(layout), identity, current)
     people = People(read_links(layout), privacy, shift_days)
     content = _content_digest(chosen, grading, people)
+    before = _version_of_latest(layout)
     latest = _latest(layout)
-    if latest and latest["content"] == content and layout.snapshot(latest["snapshot"]).is_dir():
+    if latest and latest["content"] == content and (layout.snapshot(latest["snapshot"]) / PROVENANCE).exists():
         return Snapshot(latest["snapshot"], layout.snapshot(latest["snapshot"]), latest["rows"], is_new=False)
-    layout.snapshots.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(layout)
-    building = layout.snapshots / f"{TEMPORARY}{identifier}"
-    building.mkdir()
+    building = _begin(layout, identifier)
     rows = _write_tables(layout, building, chosen, grading, people)
     if rows[MARK_TABLE] != chosen.num_rows:
         raise CouldNotRun(f"snapshot {identifier}: {rows[MARK_TABLE]} studies written, {chosen.num_rows} expected")
     _write_json(building / "dictionary.json", dictionary())
     _write_json(
-        building / "provenance.json",
+        building / PROVENANCE,
         {
             **provenance,
             "grading": asdict(grading),
@@ -124,11 +144,8 @@ def publish(
             "content": content,
         },
     )
-    _sync(building)
-    os.rename(building, layout.snapshot(identifier))
-    _sync(layout.snapshots)
     document = {"snapshot": identifier, "content": content, "rows": rows}
-    replace(layout.latest, json.dumps(document, indent=1).encode())
+    _make_visible(layout, building, identifier, json.dumps(document, indent=1).encode(), before)
     return Snapshot(identifier, layout.snapshot(identifier), rows, is_new=True)
 
 
@@ -148,8 +165,33 @@ def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str
     return ledger.take(pa.array([newest[key] for key in sorted(newest)], pa.int64()))
 
 
+def _begin(layout: Layout, identifier: str) -> Place:
+    """The folder in which a snapshot is built."""
+    if not isinstance(layout.root, Path):
+        return layout.snapshot(identifier)
+    building = layout.snapshots / f"{TEMPORARY}{identifier}"
+    building.mkdir(parents=True)
+    return building
+
+
+def _make_visible(layout: Layout, building: Place, identifier: str, latest: bytes, before: Version | None) -> None:
+    """Lead readers to a snapshot of which everything is there."""
+    if isinstance(building, Path):
+        _sync(building)
+        building.rename(building.with_name(identifier))
+        _sync(building.parent)
+        replace(layout.latest, latest)
+    elif not (replace_version(layout.latest, latest, before) if before else create(layout.latest, latest)):
+        raise CouldNotRun(f"{layout.root}: another run has published in the meantime; nothing was published")
+
+
+def _version_of_latest(layout: Layout) -> Version | None:
+    """In a bucket, what ``latest.json`` was when publishing began: a run that was overtaken must not put it back."""
+    return None if isinstance(layout.root, Path) else read_version(layout.latest)
+
+
 def _write_tables(
-    layout: Layout, folder: Path, chosen: pa.Table, grading: GradingSettings, people: People
+    layout: Layout, folder: Place, chosen: pa.Table, grading: GradingSettings, people: People
 ) -> dict[str, int]:
     """Write all four tables, one shard at a time in memory; only ``studies`` is ever held whole."""
     all_marks = marks(layout)
@@ -157,22 +199,26 @@ def _write_tables(
     for number, key in zip(chosen["mark"].to_pylist(), chosen["study_key"].to_pylist(), strict=True):
         wanted.setdefault(number, []).append(key)
     sources = [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
-    parts = [_of_studies(read_mark(mark), keys) for mark, keys in sources]
+    parts = read_ahead(layout.root, lambda source: _of_studies(read_mark(source[0]), source[1]), sources)
     studies = people.fill(pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts])).sort_by("study_key")
     sums: Counter[str] = Counter()
 
-    def of_shard(mark: Mark, keys: pa.Array, table: str) -> pa.Table:
-        return with_patients(_of_studies(read_companion(layout, mark, table), keys), studies)
+    def parts_of(table: str) -> Iterator[pa.Table]:
+        def read(source: tuple[Mark, pa.Array]) -> pa.Table:
+            mark, keys = source
+            return with_patients(_of_studies(read_companion(layout, mark, table), keys), studies)
+
+        return read_ahead(layout.root, read, sources)
 
     def vertebrae() -> Iterator[pa.Table]:
-        for mark, keys in sources:
-            part = regrade_vertebrae(of_shard(mark, keys, "vertebrae"), grading)
+        for part in parts_of("vertebrae"):
+            part = regrade_vertebrae(part, grading)
             sums.update(deformity_sums(part))
             yield part
 
     def levels() -> Iterator[pa.Table]:
-        for mark, keys in sources:
-            yield regrade_levels(of_shard(mark, keys, "levels_in_view"), grading)
+        for part in parts_of("levels_in_view"):
+            yield regrade_levels(part, grading)
 
     rows = {
         "vertebrae": _write_streamed(folder, "vertebrae", vertebrae()),
@@ -188,12 +234,12 @@ def _of_studies(table: pa.Table, keys: pa.Array) -> pa.Table:
     return table.filter(pc.field("study_key").isin(keys))
 
 
-def _write_streamed(folder: Path, name: str, parts: Iterator[pa.Table]) -> int:
+def _write_streamed(folder: Place, name: str, parts: Iterator[pa.Table]) -> int:
     """Write a table in row groups of `ROW_GROUP`, however small its parts are."""
     schema = arrow_schema(name)
     waiting, n_waiting, written = [schema.empty_table()], 0, 0
     path = folder / f"{name}.parquet"
-    with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
+    with streamed(path) as sink, pq.ParquetWriter(sink, schema, compression=COMPRESSION) as writer:
 
         def flush() -> None:
             nonlocal waiting, n_waiting, written
@@ -208,7 +254,6 @@ def _write_streamed(folder: Path, name: str, parts: Iterator[pa.Table]) -> int:
                 flush()
         if n_waiting or not written:
             flush()
-    _sync(path)
     return written
 
 
@@ -231,8 +276,14 @@ def _counts(chosen: pa.Table) -> dict[str, Any]:
 
 def _remove_unfinished(layout: Layout) -> None:
     """Remove what a killed run left half-written; the cohort's lock makes sure nobody is writing it."""
-    for path in layout.snapshots.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path)
+    if isinstance(layout.snapshots, Path):
+        unfinished = set(layout.snapshots.glob(f"{TEMPORARY}*"))
+    else:
+        abandon_uploads(layout.snapshots)
+        finished = {path.parent for path in matching(layout.snapshots, f"*/{PROVENANCE}")}
+        unfinished = {path.parent for path in matching(layout.snapshots, "*/*")} - finished
+    for folder in unfinished:
+        remove_folder(folder)
 
 
 def _latest(layout: Layout) -> dict | None:
@@ -242,9 +293,8 @@ def _latest(layout: Layout) -> dict | None:
         return None
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1, default=str) + "\n")
-    _sync(path)
+def _write_json(path: Place, document: Mapping[str, Any]) -> None:
+    replace(path, json.dumps(document, indent=1, default=str).encode() + b"\n")
 
 
 def _sync(path: Path) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vertebra_core.errors import WrongUse
 from vertebra_core.evaluation.evidence import Comparison, compare
 from vertebra_core.evaluation.matching import NOTHING_FOUND, Found
 from vertebra_core.evaluation.metrics import HEIGHTS
 from vertebra_core.measure import KEYPOINT_NAMES
+from vertebra_core.storage import Place
+from vertebra_core.tables.parquet import read_table
 from vertebra_core.truth import Truth, read_truth
 
 MEASURED = ("ok", "partial")
@@ -135,10 +136,10 @@ def _columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     return np.stack([table[name].to_numpy().astype(float) for name in names], axis=1)
 
 
-def compare_snapshot(linked: Sequence[Linked], snapshot: Path, strict: bool = False) -> list[Comparison]:
+def compare_snapshot(linked: Sequence[Linked], snapshot: Place, strict: bool = False) -> list[Comparison]:
     """Compare every truth with what a snapshot published for it; one without a study has nothing found."""
     keys = [one.study_key for one in linked if one.study_key is not None]
-    vertebrae = pq.read_table(snapshot / "vertebrae.parquet", filters=[("study_key", "in", keys)]) if keys else None
+    vertebrae = read_table(snapshot / "vertebrae.parquet", filters=[("study_key", "in", keys)]) if keys else None
     return [
         compare(
             one.name,
