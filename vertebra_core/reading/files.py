@@ -6,6 +6,7 @@ bucket are read stands in `vertebra_core.reading.remote`, what zip and tar files
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,11 @@ class LeftAlone:
     reason: Reason
 
 
+PRIVATE_OF_BYTE = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+"""From Python's stand-ins for bytes that are no UTF-8 (PEP 383), which cannot be written anywhere, to private ones."""
+BYTE_OF_PRIVATE = {private: surrogate for surrogate, private in PRIVATE_OF_BYTE.items()}
+PRIVATE = re.compile("[\uf780-\uf7ff]")
+
 # -- listing ------------------------------------------------------------------------------------------------------
 
 
@@ -73,13 +79,13 @@ def walk(archives: Sequence[Path | str]) -> Iterator[ArchiveFile | LeftAlone]:
     """
     roots = [root_of(archive) for archive in archives]
     for root in roots:
-        if not is_url(root) and not os.path.exists(root):
+        if not is_url(root) and not os.path.exists(on_disk(root)):
             raise WrongUse(f"no such archive: {root}")
     visited: set[tuple[int, int]] = set()
     for place, root in enumerate(roots):
         if is_url(root):
             yield from _walk_objects(root, [other for other in roots[:place] if is_url(other)])
-        elif os.path.isdir(root):
+        elif os.path.isdir(on_disk(root)):
             yield from _walk_folder(root, "", visited)
         else:
             yield _inspect(os.path.dirname(root), os.path.basename(root))
@@ -95,7 +101,7 @@ def root_of(archive: Path | str) -> str:
     """
     protocol, separator, rest = str(archive).partition("://")
     if not separator or protocol in LOCAL_PROTOCOLS:
-        return os.path.abspath(rest if separator else str(archive))
+        return printable(os.path.abspath(rest if separator else str(archive)))
     return str(archive).rstrip("/")
 
 
@@ -109,15 +115,33 @@ def archive_exists(archive: Path | str) -> bool:
     """
     root = root_of(archive)
     if not is_url(root):
-        return os.path.exists(root)
+        return os.path.exists(on_disk(root))
     return next(remote.list_objects(root), None) is not None
+
+
+def printable(name: str) -> str:
+    """A file name as text that tables, JSON and terminals take: bytes that are no UTF-8 become private characters.
+
+    Examples
+    --------
+    >>> printable(b"caf\xe9".decode("utf-8", "surrogateescape")), printable("café")
+    ('caf\uf7e9', 'café')
+    """
+    return name.translate(PRIVATE_OF_BYTE) if not name.isascii() else name
+
+
+def on_disk(path: str) -> str:
+    """The path by which the file system knows a file of this printable path."""
+    if path.isascii() or not PRIVATE.search(path) or os.path.lexists(path):  # some names hold such characters
+        return path
+    return path.translate(BYTE_OF_PRIVATE)
 
 
 def _walk_folder(root: str, folder: str, visited: set[tuple[int, int]]) -> Iterator[ArchiveFile | LeftAlone]:
     pending = [folder]  # a stack of our own: an archive may be nested deeper than Python recurses
     while pending:
         folder = pending.pop()
-        here = os.path.join(root, folder)
+        here = on_disk(os.path.join(root, folder))
         try:
             status = os.stat(here)
             if (status.st_dev, status.st_ino) in visited:
@@ -125,7 +149,7 @@ def _walk_folder(root: str, folder: str, visited: set[tuple[int, int]]) -> Itera
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(here) as entries:
-                names = sorted((entry.name, _is_folder(entry)) for entry in entries)
+                names = sorted((printable(entry.name), _is_folder(entry)) for entry in entries)
         except OSError:
             yield LeftAlone(ArchiveFile(root, folder, 0, ""), Reason.UNREADABLE)
             continue
@@ -144,7 +168,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 def _inspect(root: str, path: str) -> ArchiveFile | LeftAlone:
     try:
-        status = os.stat(os.path.join(root, path))
+        status = os.stat(on_disk(os.path.join(root, path)))
     except OSError:
         return LeftAlone(ArchiveFile(root, path, 0, ""), Reason.UNREADABLE)
     file = ArchiveFile(root, path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}", status.st_ctime)
@@ -189,7 +213,9 @@ def full_name(archive: str, path: str) -> str:
     >>> full_name("s3://bucket/ct", "p1/1.dcm"), full_name("/ct", "/other/1.dcm"), full_name("/ct", "s3://b/1.dcm")
     ('s3://bucket/ct/p1/1.dcm', '/other/1.dcm', 's3://b/1.dcm')
     """
-    return path if is_url(path) else f"{archive}/{path}" if is_url(archive) else os.path.join(archive, path)
+    if is_url(path):
+        return path
+    return f"{archive}/{path}" if is_url(archive) else on_disk(os.path.join(archive, path))
 
 
 def open_file(archive: str, path: str, size: int | None = None) -> BinaryIO:
