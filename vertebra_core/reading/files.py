@@ -124,8 +124,8 @@ def printable(name: str) -> str:
 
     Examples
     --------
-    >>> printable(b"caf\xe9".decode("utf-8", "surrogateescape")), printable("café")
-    ('caf\uf7e9', 'café')
+    >>> ascii(printable(b"caf\\xe9".decode("utf-8", "surrogateescape"))), printable("café")
+    ("'caf\\\\uf7e9'", 'café')
     """
     return name.translate(PRIVATE_OF_BYTE) if not name.isascii() else name
 
