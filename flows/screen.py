@@ -21,7 +21,7 @@ from tasks.clock import now, seconds_since_epoch
 from tasks.inventory import Stock, record_inventory, take_inventory
 from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
-from tasks.plan import Plan, order_studies, plan_shards, write_shard
+from tasks.plan import Plan, order_other_series, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.settings import RunSettings
 from vertebra_core.cohort.commit import create, remove_folder, replace
@@ -30,6 +30,7 @@ from vertebra_core.cohort.layout import FORMAT, Layout, run_name
 from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
 from vertebra_core.cohort.links import known_keys
 from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock, this_process
+from vertebra_core.cohort.others import committed_others
 from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, WrongUse
 from vertebra_core.storage import Place, answering, place_of, said_by_store
@@ -67,7 +68,7 @@ class Night:
     def has_failures(self) -> bool:
         """Whether something this run tried failed: a study, a shard, or reading a file or folder."""
         unreadable = self.left_alone.get(Reason.UNREADABLE.code, 0)
-        return bool(self.settled.failures or self.settled.left or unreadable)
+        return bool(self.settled.failures or self.settled.left or self.settled.others_left or unreadable)
 
 
 def screen_archives(
@@ -100,10 +101,11 @@ def screen_archives(
         stock = take_stock(roots, settings, say)
         keys = known_keys(layout, stock.series, pseudonyms)
         record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
-        done = done_inputs(committed(layout), identity)
-        orders = order_studies(stock.series, keys)
-        plan = plan_shards(run, orders, done, method, identity, settings.method, settings.run)
-        say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure")
+        done = done_inputs(committed(layout), identity) | done_inputs(committed_others(layout), identity, "series_key")
+        orders, others = order_studies(stock.series, keys), order_other_series(stock.series, keys)
+        plan = plan_shards(run, orders, done, method, identity, settings.method, settings.run, others)
+        further = f", and {plan.n_others} further series" if settings.run.all_series else ""
+        say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
         run_shards(layout, plan, runner, settings.run)
         settled = settle(layout, plan, identity)
@@ -206,7 +208,7 @@ def run_shards(layout: Layout, plan: Plan, runner: str, run: RunSettings) -> Non
         return
     for shard in plan.shards:
         write_shard(layout, shard)
-    with watched("studies", plan.n_to_measure, StudiesDone(layout.logs(plan.run))):
+    with watched("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
         named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], run)
 
 

@@ -80,8 +80,8 @@ class StudiesDone:
     def _hear(self, log: Place, text: bytes) -> None:
         whole_lines = text.rpartition(b"\n")[0].splitlines(keepends=True)
         self._read[log] = self._read.get(log, 0) + sum(map(len, whole_lines)) + bool(whole_lines)
-        events = map(json.loads, whole_lines)
-        self._studies |= {event["study_key"] for event in events if event["event"] == STUDY_DONE}
+        done = (event for event in map(json.loads, whole_lines) if event["event"] == STUDY_DONE)
+        self._studies |= {event.get("series_key", event["study_key"]) for event in done}
 
 
 def _append(path: Path, line: bytes) -> None:

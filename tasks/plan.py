@@ -2,17 +2,19 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
 from tasks.settings import RunSettings
-from vertebra_core.cohort.commit import private_folder, replace
+from vertebra_core.cohort import commit
 from vertebra_core.cohort.identity import SeriesKeys
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import MethodIdentity
+from vertebra_core.cohort.others import OTHER_SHARD
 from vertebra_core.errors import Reason
+from vertebra_core.reading.select import NOT_CHOSEN
 from vertebra_core.reading.series import Series
 from vertebra_core.settings import Settings
 from vertebra_core.storage import Place
@@ -46,11 +48,18 @@ class StudyOrder:
     series_key: str
     input_digest: str
     series: Series
+    is_index: bool = True
+    """False for a further series of a study, measured beside its index series."""
+
+    @property
+    def key(self) -> str:
+        """What its row and its picture are known by: the study, or the further series."""
+        return self.study_key if self.is_index else self.series_key
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Studies that are measured by one worker and committed together, with all a worker needs to know."""
+    """Studies, or further series, that one worker measures and commits together, with all a worker needs to know."""
 
     run: str
     name: str
@@ -72,17 +81,25 @@ class Plan:
     refused : tuple of StudyOrder
         Due studies without a series that can be measured: they end as rows, without a worker.
     shards : tuple of Shard
+    others : dict
+        Series key -> input digest of every further series that could be measured, whether that was asked for or not.
     """
 
     run: str
     current: dict[str, str]
     refused: tuple[StudyOrder, ...]
     shards: tuple[Shard, ...]
+    others: dict[str, str]
 
     @property
     def n_to_measure(self) -> int:
         """Studies that workers will measure."""
-        return sum(len(shard.studies) for shard in self.shards)
+        return sum(order.is_index for shard in self.shards for order in shard.studies)
+
+    @property
+    def n_others(self) -> int:
+        """Further series that workers will measure."""
+        return sum(len(shard.studies) for shard in self.shards) - self.n_to_measure
 
     @property
     def n_due(self) -> int:
@@ -107,6 +124,17 @@ def order_studies(series: Sequence[Series], keys: SeriesKeys) -> list[StudyOrder
     return orders
 
 
+def order_other_series(series: Sequence[Series], keys: SeriesKeys) -> list[StudyOrder]:
+    """One order per series that could be measured but does not stand for its study, in order of the keys."""
+    orders = []
+    for one in series:
+        if one.decision in NOT_CHOSEN:
+            names = keys.of(one)
+            digest, measured = keys.input_key(one.input_digest), replace(one, decision=None, decision_detail="")
+            orders.append(StudyOrder(**names, input_digest=digest, series=measured, is_index=False))
+    return sorted(orders, key=lambda order: order.series_key)
+
+
 def spokesman(members: Sequence[Series]) -> Series:
     """The series of a study that is measured; where there is none, the one that says most about why."""
 
@@ -124,31 +152,44 @@ def plan_shards(
     identity: MethodIdentity,
     settings: Settings,
     run_settings: RunSettings,
+    others: Sequence[StudyOrder] = (),
 ) -> Plan:
-    """Leave out what is done and cut the rest into shards.
+    """Leave out what is done and cut the rest into shards, further series last.
 
     Parameters
     ----------
-    done : set of (study key, input digest)
+    done : set of (study or series key, input digest)
         From `vertebra_core.cohort.ledger.done_inputs`.
+    others : sequence of StudyOrder
+        From `order_other_series`; measured if the run's settings ask for it.
     """
     orders = list(orders)
-    due = [order for order in orders if (order.study_key, order.input_digest) not in done]
-    refused = tuple(order for order in due if order.series.decision is not None)
-    measured = [order for order in due if order.series.decision is None]
-    size = run_settings.studies_per_shard(len(measured))
+    wanted = [*orders, *others] if run_settings.all_series else orders
+    due = [order for order in wanted if (order.key, order.input_digest) not in done]
+    refused = tuple(order for order in due if order.is_index and order.series.decision is not None)
+    measured = [order for order in due if order.is_index and order.series.decision is None]
+    further = [order for order in due if not order.is_index]
+    size = run_settings.studies_per_shard(len(measured) + len(further))
     shards = tuple(
-        Shard(run, f"{number:05d}", tuple(measured[start : start + size]), method, identity, settings, run_settings)
-        for number, start in enumerate(range(0, len(measured), size))
+        Shard(run, name, some, method, identity, settings, run_settings)
+        for prefix, part in (("", measured), (OTHER_SHARD, further))
+        for name, some in cut(prefix, part, size)
     )
-    return Plan(run, {order.study_key: order.input_digest for order in orders}, refused, shards)
+    current = {order.study_key: order.input_digest for order in orders}
+    return Plan(run, current, refused, shards, {order.series_key: order.input_digest for order in others})
+
+
+def cut(prefix: str, orders: Sequence[StudyOrder], size: int) -> Iterator[tuple[str, tuple[StudyOrder, ...]]]:
+    """Orders in shards of a size, with the names of the shards."""
+    for number, start in enumerate(range(0, len(orders), size)):
+        yield f"{prefix}{number:05d}", tuple(orders[start : start + size])
 
 
 def write_shard(layout: Layout, shard: Shard) -> Place:
     """Put a shard where its worker finds it: the plan names patients, so it is private, and only its name travels."""
-    private_folder(layout.private)
+    commit.private_folder(layout.private)
     path = layout.plan(shard.run, shard.name)
-    replace(path, TypeAdapter(Shard).dump_json(shard), mode=0o600)
+    commit.replace(path, TypeAdapter(Shard).dump_json(shard), mode=0o600)
     return path
 
 

@@ -11,8 +11,9 @@ from tasks.settings import RunSettings
 from tasks.shard import RESULT_TABLES
 from tasks.study import ended, rows_of
 from vertebra_core.cohort.layout import Layout
-from vertebra_core.cohort.ledger import MethodIdentity, commit_shard, committed
-from vertebra_core.cohort.snapshot import Snapshot, choose, publish
+from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed
+from vertebra_core.cohort.others import choose_others
+from vertebra_core.cohort.snapshot import Snapshot, publish
 from vertebra_core.errors import CouldNotRun, Reason
 from vertebra_core.settings import Settings
 from vertebra_core.tables.outcome import Status
@@ -38,8 +39,12 @@ class Settled:
         Studies that are still due: their shards were not committed.
     new : dict
         Studies by reason code ("ok" for none) that ended in this run.
-    failures : tuple of (study key, reason code)
+    failures : tuple of (study or series key, reason code)
         Of this run: failed, or refused for something that can be mended.
+    others : dict
+        Further series with a result (`--all-series`), by reason code; counted nowhere else.
+    others_left : int
+        Further series that are still due.
     """
 
     seen: int
@@ -50,6 +55,8 @@ class Settled:
     reasons: dict[str, int]
     new: dict[str, int]
     failures: tuple[tuple[str, str], ...]
+    others: dict[str, int]
+    others_left: int
 
 
 def commit_refused(
@@ -91,8 +98,9 @@ def settle(layout: Layout, plan: Plan, identity: MethodIdentity) -> Settled:
     ]
     status = Counter(row["status"] for row in rows)
     new = [row for row in rows if row["run"] == plan.run]
-    mend = {reason.code for reason in FETCH_AGAIN}
-    failures = [row for row in new if row["status"] == Status.FAILED.value or row["reason"] in mend]
+    further = choose_others(layout, identity, shown, plan.current, plan.others)
+    others = [row for row in further.to_pylist() if row["series_key"] in plan.others]
+    asked = {order.series_key for shard in plan.shards for order in shard.studies if not order.is_index}
     settled = Settled(
         seen=len(plan.current),
         measured=status[Status.OK.value] + status[Status.PARTIAL.value],
@@ -101,7 +109,9 @@ def settle(layout: Layout, plan: Plan, identity: MethodIdentity) -> Settled:
         left=len(set(plan.current) - set(keys)),
         reasons=_by_reason(rows),
         new=_by_reason(new),
-        failures=tuple(sorted((row["study_key"], row["reason"]) for row in failures)),
+        failures=(*_failures(new, "study_key"), *_failures([r for r in others if r["run"] == plan.run], "series_key")),
+        others=_by_reason(others),
+        others_left=len(asked - {row["series_key"] for row in others}),
     )
     accounted = settled.measured + settled.refused + settled.failed + settled.left
     if accounted != settled.seen:
@@ -129,7 +139,13 @@ def publish_snapshot(
         "studies_still_due": settled.left,
     }
     rules = settings.grading, settings.privacy
-    return publish(layout, plan.run, identity, plan.current, provenance, *rules, shift_days)
+    return publish(layout, plan.run, identity, plan.current, provenance, *rules, shift_days, plan.others)
+
+
+def _failures(new: Sequence[dict], key: str) -> list[tuple[str, str]]:
+    mend = {reason.code for reason in FETCH_AGAIN}
+    failures = [row for row in new if row["status"] == Status.FAILED.value or row["reason"] in mend]
+    return sorted((row[key], row["reason"]) for row in failures)
 
 
 def _by_reason(rows: Sequence[dict]) -> dict[str, int]:

@@ -36,6 +36,8 @@ class RunSettings:
     """Where the networks run; auto: CUDA if there is one."""
     pictures: bool = True
     """Draw a picture of every measured study."""
+    all_series: bool = False
+    """Measure not only the index series of each study, but every other series that could be measured, too."""
     site: str | None = None
     """Where the archive comes from, for the tables' column `site`."""
 

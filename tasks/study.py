@@ -66,7 +66,7 @@ def screen_study(order: StudyOrder, shard: Shard) -> Screened:
     outcome, volume, notes = screen_series(order, shard, measure, device)
     picture = None
     if outcome.result is not None and volume is not None and shard.run_settings.pictures:
-        picture, more = _draw(outcome, volume, shard)
+        picture, more = _draw(outcome, volume, shard, order.key)
         notes += more
     return Screened(rows_of(outcome, shard), picture, notes)
 
@@ -152,6 +152,7 @@ def prepare_child(settings: RunSettings) -> None:
     """Bound a new child: threads, memory, and no life beyond its parent's. Runs once, after the imports."""
     import torch
 
+    silence()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     die_with_parent()
     torch.set_num_threads(settings.threads)
@@ -161,6 +162,18 @@ def prepare_child(settings: RunSettings) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     else:  # CUDA reserves more address space than any limit that would help
         _watch(lambda: psutil.Process().memory_info().rss > allowance, MEMORY_LOOK_SECONDS, OUT_OF_MEMORY_EXIT)
+
+
+def silence() -> None:
+    """Send whatever this process prints to nowhere: a library that complains of a header or a file quotes it.
+
+    What is to be known of a study is in its row and in the notes for the log. To see a library complain, measure the
+    scan alone: ``vertebra show`` works in its own process.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def die_with_parent() -> None:
@@ -191,11 +204,11 @@ def _measure(path: str, device: str, digest: str) -> Measure:
     return method.load(device)
 
 
-def _draw(outcome: StudyOutcome, volume: Volume, shard: Shard) -> tuple[bytes | None, tuple[dict, ...]]:
+def _draw(outcome: StudyOutcome, volume: Volume, shard: Shard, title: str) -> tuple[bytes | None, tuple[dict, ...]]:
     """Draw; a picture that fails is a line in the log, the measurement stands without it."""
     from vertebra_core.report.picture import draw_study
 
     try:
-        return draw_study(outcome.result, volume, shard.settings.grading, outcome.study_key), ()
+        return draw_study(outcome.result, volume, shard.settings.grading, title), ()
     except Exception as error:
         return None, ({**describe(error), "event": "picture_failed"},)

@@ -176,8 +176,10 @@ class GradingSettings:
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """What published tables tell of patients besides measurements: applied when a snapshot is written, to all of its
-    rows, never during inference (docs/privacy.md)."""
+    """What published tables tell of patients besides measurements (docs/privacy.md).
+
+    Applied when a snapshot is written, to all of its rows, never during inference.
+    """
 
     dates: Literal["none", "year", "days", "full"] = "year"
     """When a study was made. year: the calendar year (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)). days: days since
@@ -188,7 +190,7 @@ class PrivacySettings:
     site: bool = True
     """Publish where an archive comes from, as named by who ran the screening."""
     scanner: bool = True
-    """Publish maker and model of the scanner (PS3.15 E.3.8, Retain Device Identity)."""
+    """Publish maker and model of the scanner, which Table E.1-1 of PS3.15 does not name."""
 
 
 @dataclass(frozen=True)

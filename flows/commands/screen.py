@@ -19,6 +19,9 @@ def screen(
     deadline: Annotated[float | None, Parameter(help="Seconds a study may take.")] = None,
     memory: Annotated[float | None, Parameter(help="GiB a study may take.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Where the networks run.")] = None,
+    all_series: Annotated[
+        bool | None, Parameter(help="Also measure the series that do not stand for their study.", negative="")
+    ] = None,
     site: Annotated[str | None, Parameter(help="Name of the archive for the tables' column `site`.")] = None,
     set_: Annotated[list[str], Parameter(name="--set", help="Any setting: SECTION.KEY=VALUE.", negative="")] = [],  # noqa: B006
     runner: Annotated[Literal["dask", "loop"], Parameter(help="loop: one study after the other.")] = "dask",
@@ -45,6 +48,7 @@ def screen(
         "run.deadline_s": deadline,
         "run.memory_gb": memory,
         "run.device": device,
+        "run.all_series": all_series,
         "run.site": site,
         **assignments(set_),
     }
@@ -71,6 +75,9 @@ def summary(night, cohort: str) -> str:
         f"{settled.failed} failed" + (f" + {settled.left} left for the next run" if settled.left else ""),
         "this run  " + (listed("", settled.new) or "nothing was due"),
     ]
+    if settled.others or settled.others_left:
+        left = f" + {settled.others_left} left for the next run" if settled.others_left else ""
+        lines.append("further   " + listed("", settled.others) + left + ": other_series, other_vertebrae")
     lines += [f"failure   {study} {reason}" for study, reason in settled.failures]
     if unreadable := night.left_alone.get("unreadable"):
         lines.append(f"failure   {unreadable} files or folders could not be read")

@@ -17,7 +17,7 @@ DEFAULT_PICTURE = Path("vertebra.png")
 
 def show(
     source: Annotated[str, Parameter(help="A CT: file or folder of one series. Or a cohort, with a study key.")],
-    study: Annotated[str | None, Parameter(help="Study key in the cohort.")] = None,
+    study: Annotated[str | None, Parameter(help="Key of a study in the cohort, or of a further series.")] = None,
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Where to write the picture, a .png file.")] = None,
@@ -30,7 +30,8 @@ def show(
     """Draw one study: the straightened slice with keypoints, heights and grades, and the CT from the side.
 
     Of a CT, measure it now and write the picture to --out (vertebra.png). Of a cohort, say where the picture of the
-    study lies, and copy it to --out. An exported file names the series by its UID or file name: keep it private.
+    study lies, and copy it to --out. What is exported of a CT names the series by its UID or file name: keep it
+    private. What is exported of a cohort names it by its key.
 
     Example: vertebra show /archive/ct/scan.nii.gz --out spine.png --export spine.json
 
@@ -155,29 +156,28 @@ def _study_row(layout, study: str) -> dict:
     from vertebra_core.errors import WrongUse
     from vertebra_core.tables.parquet import read_table
 
-    path = latest_snapshot(layout) / "studies.parquet"
     columns = ["study_key", "series_key", "status", "reason"]
-    rows = read_table(path, columns=columns, filters=[("study_key", "==", study)]).to_pylist()
-    if not rows:
-        raise WrongUse(f"no study {study} in {layout.root}")
-    return rows[0]
+    for table, key in (("studies", "study_key"), ("other_series", "series_key")):
+        path = latest_snapshot(layout) / f"{table}.parquet"
+        rows = read_table(path, columns=columns, filters=[(key, "==", study)]).to_pylist()
+        if rows:
+            return {**rows[0], "vertebrae": "vertebrae" if key == "study_key" else "other_vertebrae"}
+    raise WrongUse(f"no study {study} in {layout.root}")
 
 
 def _stored_truth(layout, row: dict) -> "Truth":
-    """The keypoints of the published table; the series by its UID, from the cohort's private links."""
+    """The keypoints of the published table; the series by its key, which `vertebra evaluate` knows, too."""
     import numpy as np
-    import pyarrow.compute as pc
 
-    from vertebra_core.cohort.links import read_links
     from vertebra_core.cohort.snapshot import latest_snapshot
     from vertebra_core.measure import KEYPOINT_NAMES
     from vertebra_core.tables.parquet import read_table
     from vertebra_core.truth import Truth
 
-    path = latest_snapshot(layout) / "vertebrae.parquet"
-    table = read_table(path, filters=[("study_key", "==", row["study_key"])]).sort_by("vertebra_index")
+    path = latest_snapshot(layout) / f"{row['vertebrae']}.parquet"
+    table = read_table(path, filters=[("series_key", "==", row["series_key"])]).sort_by("vertebra_index")
     points = [[table[f"{name}_{axis}_mm"].to_numpy() for axis in "xyz"] for name in KEYPOINT_NAMES]
-    links = read_links(layout).filter(pc.field("series_key") == row["series_key"])
-    image = links["series_uid"][0].as_py() if len(links) else row["series_key"]
     complete = np.array(table["complete"].to_pylist(), bool)
-    return Truth(image, "vertebra", np.moveaxis(np.array(points), -1, 0), complete, tuple(table["level"].to_pylist()))
+    return Truth(
+        row["series_key"], "vertebra", np.moveaxis(np.array(points), -1, 0), complete, tuple(table["level"].to_pylist())
+    )

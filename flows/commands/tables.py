@@ -9,7 +9,7 @@ from flows.printing import print_json, print_table
 if TYPE_CHECKING:
     from vertebra_core.storage import Place
 
-PUBLISHED = ("vertebrae", "studies", "patients", "levels_in_view")
+PUBLISHED = ("vertebrae", "studies", "patients", "levels_in_view", "other_series", "other_vertebrae")
 
 EXAMPLE_QUERY = """SELECT sex, count(*) AS patients, count(*) FILTER (worst_grade IN ('moderate', 'severe')) AS moderate
 FROM '{folder}/patients.parquet' WHERE worst_grade IS NOT NULL GROUP BY sex"""
@@ -31,7 +31,8 @@ def tables(
     cohort
         The cohort, already screened: a folder or an s3:// URL.
     table
-        Show the columns of this table: vertebrae, studies, patients, levels_in_view or inventory.
+        Show the columns of this table: vertebrae, studies, patients, levels_in_view, other_series,
+        other_vertebrae or inventory.
     as_json
         Print paths, row counts and the whole dictionary as one JSON document.
     """

@@ -92,12 +92,37 @@ def test_a_study_uid_under_two_patients_is_two_studies():
     assert keys.series_key(first) != keys.series_key(second)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"study_uid": "1.2.3.9"},
+        {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.67", "modality": "SR"},
+        {"modality": "MR"},
+        {"patient_id": "B2"},
+    ],
+)
+def test_a_series_uid_used_twice_is_two_series(other):
+    """In two studies, or for images and a dose report: two rows of one inventory never have one key."""
+    first = study(1, "A1")
+    keys = keys_of([first, replace(first, **other)], PSEUDONYMS)
+    assert keys.series_key(first) != keys.series_key(replace(first, **other))
+
+
 def test_a_path_is_unique_only_within_its_archive():
     first = replace(SERIES, study_uid="scan.nii.gz", series_uid="scan.nii.gz", archive="/north")
     second = replace(first, archive="/south")
     keys = keys_of([first, second], PSEUDONYMS)
     assert keys.study_key(first) != keys.study_key(second)
     assert keys.series_key(first) != keys.series_key(second)
+
+
+def test_an_archive_has_one_key_from_wherever_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert PSEUDONYMS.archive_key("scans") == PSEUDONYMS.archive_key(str(tmp_path / "scans"))
+    bucket = PSEUDONYMS.archive_key("s3://bucket/scans/")
+    monkeypatch.chdir(tmp_path / "scans")
+    assert PSEUDONYMS.archive_key("s3://bucket/scans") == bucket
 
 
 def test_a_uid_keeps_its_key_when_the_archive_moves():

@@ -164,7 +164,14 @@ def test_a_snapshot_holds_one_result_per_study(tmp_path):
     commit_shard(layout, "run2", "0", shard_tables(("st1", "a", [WEDGE, WEDGE]), identity=OTHER))
     commit_shard(layout, "run3", "0", shard_tables(("st1", "a", [NORMAL, NORMAL, NORMAL])))
     snapshot = publish(layout, "one", IDENTITY, {}, {})
-    assert snapshot.rows == {"studies": 2, "vertebrae": 5, "patients": 2, "levels_in_view": 0}
+    assert snapshot.rows == {
+        "studies": 2,
+        "vertebrae": 5,
+        "patients": 2,
+        "levels_in_view": 0,
+        "other_series": 0,
+        "other_vertebrae": 0,
+    }
     keys = [(row["study_key"], row["vertebra_index"]) for row in published(layout, "vertebrae")]
     assert len(set(keys)) == len(keys)
     assert {row["settings_digest"] for row in published(layout, "studies")} == {"settings-1"}
@@ -232,12 +239,12 @@ def test_nothing_published_yet_is_said_plainly(tmp_path):
 
 
 def test_many_shards_become_few_files(tmp_path):
-    """Case T8: analysts read four tables, however many nights there were."""
+    """Case T8: analysts read six tables, however many nights there were."""
     layout = Layout(tmp_path)
     for night in range(5):
         commit_shard(layout, f"run{night:02d}", "0", shard_tables((f"st{night}", "a", [NORMAL])))
     snapshot = publish(layout, "one", IDENTITY, {}, {})
-    assert len(list(snapshot.folder.iterdir())) == 6
+    assert len(list(snapshot.folder.iterdir())) == 8
     assert pq.read_metadata(snapshot.folder / "vertebrae.parquet").num_row_groups == 1
 
 

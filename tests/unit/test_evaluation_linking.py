@@ -68,7 +68,7 @@ def test_every_way_a_link_can_end():
         ],
     )
     points = column([NORMAL])
-    images = ["p1", "p1/scout", "p2", "p2/x", "p4", "p9", "elsewhere"]
+    images = ["se1", "p1/scout", "p2", "p2/x", "p4", "p9", "elsewhere"]
     linked = link({image: truth_of(points, image=image) for image in images}, links, studies)
     assert [(one.study_key, one.state) for one in linked] == [
         ("st1", "ok"),

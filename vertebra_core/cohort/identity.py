@@ -22,9 +22,9 @@ import hmac
 import os
 import re
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from vertebra_core.cohort.commit import create, private_folder
@@ -56,19 +56,39 @@ class Identifiers(Protocol):
     """What keys are made from: a `Series`, or a row of the private links."""
 
     @property
-    def patient_id(self) -> str: ...
+    def patient_id(self) -> str:
+        """PatientID."""
+        ...
+
     @property
-    def patient_id_issuer(self) -> str: ...
+    def patient_id_issuer(self) -> str:
+        """IssuerOfPatientID."""
+        ...
+
     @property
-    def study_uid(self) -> str: ...
+    def study_uid(self) -> str:
+        """StudyInstanceUID, or what stands for it."""
+        ...
+
     @property
-    def archive(self) -> str: ...
+    def archive(self) -> str:
+        """Where it was met."""
+        ...
+
     @property
-    def sex(self) -> str | None: ...
+    def sex(self) -> str | None:
+        """PatientSex."""
+        ...
+
     @property
-    def age_years(self) -> float | None: ...
+    def age_years(self) -> float | None:
+        """Age at the study."""
+        ...
+
     @property
-    def study_date(self) -> str | None: ...
+    def study_date(self) -> str | None:
+        """StudyDate, ISO 8601."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,8 +113,8 @@ class Pseudonyms:
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
 
     def archive_key(self, archive: str) -> str:
-        """The pseudonym of an archive, from its real path."""
-        return self.key("ar", os.path.realpath(archive))
+        """The pseudonym of an archive, from its URL or its real path."""
+        return self.key("ar", home_of(archive))
 
     def shift_days(self, patient_key: str) -> int:
         """How many days a patient's dates are shifted by, 0 to `DAYS_OF_SHIFT` - 1; the same for all studies."""
@@ -118,12 +138,15 @@ class SeriesKeys:
         StudyInstanceUIDs that occur under several PatientIDs; such studies are told apart by both.
     first_owners : mapping
         Of such UIDs, the PatientID that an earlier run met alone: its study keeps the key it has.
+    shared : frozenset of str
+        Series keys that several rows would have: a SeriesInstanceUID under two studies, or on images and reports.
     """
 
     pseudonyms: Pseudonyms
     contradicted: frozenset[tuple[str, str]] = frozenset()
     reused: frozenset[str] = frozenset()
     first_owners: Mapping[str, str] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
 
     def study_key(self, series: Identifiers) -> str:
         """The pseudonym of the study a series belongs to."""
@@ -131,9 +154,13 @@ class SeriesKeys:
 
     def series_key(self, series: Series) -> str:
         """The pseudonym of a series; two stacks of one series have two."""
-        own = () if UID.fullmatch(series.series_uid) else (os.path.realpath(series.archive),)
+        own = () if UID.fullmatch(series.series_uid) else (home_of(series.archive),)
         owner = (series.patient_id,) if self._needs_owner(series) else ()
-        return self.pseudonyms.key("se", *own, series.series_uid, str(series.stack), *owner)
+        key = self.pseudonyms.key("se", *own, series.series_uid, str(series.stack), *owner)
+        if key not in self.shared:
+            return key
+        kind = (series.sop_class_uid or "", series.modality or "")
+        return self.pseudonyms.key("se", key, series.patient_id, series.study_uid, *kind)
 
     def patient_key(self, series: Identifiers) -> str:
         """The key of the patient, by the rule at the top of this module."""
@@ -156,7 +183,7 @@ class SeriesKeys:
 
     def _study(self, series: Identifiers) -> tuple[str, ...]:
         if not UID.fullmatch(series.study_uid):
-            return os.path.realpath(series.archive), series.study_uid
+            return home_of(series.archive), series.study_uid
         return (series.study_uid, series.patient_id) if self._needs_owner(series) else (series.study_uid,)
 
     def _needs_owner(self, series: Identifiers) -> bool:
@@ -165,7 +192,7 @@ class SeriesKeys:
 
 
 def keys_of(
-    series: Sequence[Identifiers],
+    series: Sequence[Series],
     pseudonyms: Pseudonyms,
     before: Sequence[Identifiers] = (),
     keys_before: Sequence[str] = (),
@@ -174,7 +201,7 @@ def keys_of(
 
     Parameters
     ----------
-    series : sequence of Identifiers
+    series : sequence of Series
         Of this run.
     pseudonyms : Pseudonyms
     before : sequence of Identifiers
@@ -190,7 +217,14 @@ def keys_of(
         for one, key in zip(before, keys_before, strict=True)
         if one.study_uid in reused and key == alone.study_key(one)
     }
-    return SeriesKeys(pseudonyms, contradicted_ids(everything), reused, first_owners)
+    keys = SeriesKeys(pseudonyms, contradicted_ids(everything), reused, first_owners)
+    times = Counter(keys.series_key(one) for one in series)
+    return replace(keys, shared=frozenset(key for key, count in times.items() if count > 1))
+
+
+def home_of(archive: str) -> str:
+    """One name for an archive, wherever the program is called from: its URL, or its real path."""
+    return archive.rstrip("/") if "://" in archive else os.path.realpath(archive)
 
 
 def person_of(series: Identifiers) -> tuple[str, str]:

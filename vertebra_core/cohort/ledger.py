@@ -5,11 +5,12 @@ can be created only once. A worker that is run again, or two that run the same s
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import create, parquet_bytes
@@ -19,6 +20,10 @@ from vertebra_core.storage import Place, read_ahead
 
 IDENTITY = ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version")
 """Columns of ``studies`` that say which computation a row is the result of; equal ones are never computed twice."""
+LEDGER_COLUMNS = (*IDENTITY, "series_key", "status", "reason")
+EMPTY_LEDGER = pa.schema(
+    [*(pa.field(name, pa.string()) for name in (*LEDGER_COLUMNS, "run")), pa.field("mark", pa.int64())]
+).empty_table()
 COMPANIONS = b"vertebra.companions"
 """Metadata of a mark: the token in the names of the shard's other files."""
 
@@ -91,26 +96,64 @@ def read_companion(layout: Layout, mark: Mark, table: str) -> pa.Table:
 
 def committed(layout: Layout) -> pa.Table:
     """Identity, series key, end, ``run`` and number of the mark (``mark``) of every committed study, oldest first."""
-    columns = [*IDENTITY, "series_key", "status", "reason"]
-    parts = []
     found = marks(layout)
-    read = read_ahead(layout.root, lambda mark: read_mark(mark, columns), found)
-    for number, (mark, part) in enumerate(zip(found, read, strict=True)):
-        part = part.append_column("run", pa.array([mark.run] * part.num_rows, pa.string()))
+    read = read_ahead(layout.root, lambda mark: read_mark(mark, list(LEDGER_COLUMNS)), found)
+    return as_ledger((number, mark, part) for number, (mark, part) in enumerate(zip(found, read, strict=True)))
+
+
+def as_ledger(shards: Iterable[tuple[int, Mark, pa.Table]]) -> pa.Table:
+    """Rows of shards, each with the number of its mark, one below the other; all columns also where there are none."""
+    parts = [EMPTY_LEDGER]
+    for number, mark, part in shards:
+        part = part.select(LEDGER_COLUMNS).append_column("run", pa.array([mark.run] * part.num_rows, pa.string()))
         parts.append(part.append_column("mark", pa.array([number] * part.num_rows, pa.int64())))
-    if not parts:
-        names = [*columns, "run", "mark"]
-        return pa.table({name: pa.array([], pa.int64() if name == "mark" else pa.string()) for name in names})
     return pa.concat_tables([part.replace_schema_metadata() for part in parts], promote_options="default")
 
 
-def done_inputs(ledger: pa.Table, identity: MethodIdentity) -> set[tuple[str, str]]:
-    """The pairs (study key, input digest) that this method has already brought to an end, good or bad."""
-    rows = ledger.select(IDENTITY).to_pydict()
-    same = (identity.model_digest, identity.settings_digest, identity.schema_version)
-    method = zip(rows["model_digest"], rows["settings_digest"], rows["schema_version"], strict=True)
-    pairs = zip(rows["study_key"], rows["input_digest"], strict=True)
-    return {pair for pair, of in zip(pairs, method, strict=True) if of == same}
+def done_inputs(ledger: pa.Table, identity: MethodIdentity, key: str = "study_key") -> set[tuple[str, str]]:
+    """The pairs (key, input digest) that this method has already brought to an end, good or bad."""
+    rows = of_method(ledger, identity).select([key, "input_digest"]).to_pydict()
+    return set(zip(rows[key], rows["input_digest"], strict=True))
+
+
+def of_method(ledger: pa.Table, identity: MethodIdentity) -> pa.Table:
+    """The rows of the ledger with results of one method."""
+    return ledger.filter(
+        (pc.field("model_digest") == identity.model_digest)
+        & (pc.field("settings_digest") == identity.settings_digest)
+        & (pc.field("schema_version") == identity.schema_version)
+    )
+
+
+def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str], key: str = "study_key") -> pa.Table:
+    """The rows of the ledger that a snapshot shows: one per study (or whatever ``key`` names), in order of the key.
+
+    Parameters
+    ----------
+    ledger : pa.Table
+        From `committed`, or `vertebra_core.cohort.others.committed_others`.
+    identity : MethodIdentity
+    current : mapping
+        Key -> input digest, as the archives are now: only a result of that input counts. Of other keys the newest does.
+    key : str
+    """
+    ledger = of_method(ledger, identity)
+    keys, inputs = ledger[key].to_pylist(), ledger["input_digest"].to_pylist()
+    newest = {
+        one: row
+        for row, (one, digest) in enumerate(zip(keys, inputs, strict=True))
+        if current.get(one, digest) == digest
+    }
+    return ledger.take(pa.array([newest[one] for one in sorted(newest)], pa.int64()))
+
+
+def sources_of(layout: Layout, chosen: pa.Table, key: str = "study_key") -> list[tuple[Mark, pa.Array]]:
+    """The shards in which chosen rows lie, oldest first, and the keys to be taken from each."""
+    all_marks = marks(layout)
+    wanted: dict[int, list[str]] = {}
+    for number, one in zip(chosen["mark"].to_pylist(), chosen[key].to_pylist(), strict=True):
+        wanted.setdefault(number, []).append(one)
+    return [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
 
 
 def _source(path: Place) -> Path | pa.BufferReader:

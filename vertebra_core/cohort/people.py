@@ -8,17 +8,17 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import parquet_bytes, replace
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.links import KNOWN, rows_of
 from vertebra_core.settings import PrivacySettings
+from vertebra_core.storage import Place
 from vertebra_core.tables.covariates import COVARIATES, told
+from vertebra_core.tables.parquet import read_table
 from vertebra_core.tables.schema import arrow_schema
 
 
@@ -81,12 +81,12 @@ def with_patients(table: pa.Table, studies: pa.Table) -> pa.Table:
     return _with_columns(table, {"patient_key": studies["patient_key"].take(rows).to_pylist()})
 
 
-def refill_inventories(layout: Layout, of_this_run: Sequence[Path], people: People) -> None:
+def refill_inventories(layout: Layout, of_this_run: Sequence[Place], people: People) -> None:
     """Bring inventories of archives that are not part of this run under the rule in force."""
     for path in layout.inventories():
         if path in of_this_run:
             continue
-        old = pq.ParquetFile(path).read()
+        old = read_table(path)
         if old.schema.names == arrow_schema("inventory").names:  # not of an older version
             new = people.fill(old)
             if not new.equals(old):

@@ -29,8 +29,18 @@ from vertebra_core.cohort.commit import (
 )
 from vertebra_core.cohort.conditional import Version, read_version, replace_version
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
-from vertebra_core.cohort.ledger import Mark, MethodIdentity, committed, marks, read_companion, read_mark
+from vertebra_core.cohort.ledger import (
+    IDENTITY,
+    Mark,
+    MethodIdentity,
+    choose,
+    committed,
+    read_companion,
+    read_mark,
+    sources_of,
+)
 from vertebra_core.cohort.links import read_links
+from vertebra_core.cohort.others import choose_others, other_tables
 from vertebra_core.cohort.people import People, with_patients
 from vertebra_core.errors import CouldNotRun, WrongUse
 from vertebra_core.settings import GradingSettings, PrivacySettings
@@ -46,6 +56,7 @@ ROW_GROUP = 131_072
 """Rows of a row group: large enough for an analyst's scan, small enough for publishing to fit in memory (case T8)."""
 
 DEFAULT_GRADING, DEFAULT_PRIVACY = GradingSettings(), PrivacySettings()
+NO_OTHERS: Mapping[str, str] = {}
 
 
 def no_shift(patient_key: str) -> int:
@@ -94,6 +105,7 @@ def publish(
     grading: GradingSettings = DEFAULT_GRADING,
     privacy: PrivacySettings = DEFAULT_PRIVACY,
     shift_days: Callable[[str], int] = no_shift,
+    others: Mapping[str, str] = NO_OTHERS,
 ) -> Snapshot:
     """Publish the results of one method; ``latest.json`` is written last.
 
@@ -114,6 +126,9 @@ def publish(
         What all rows may tell of patients, also those measured when another rule was in force.
     shift_days : callable
         `vertebra_core.cohort.identity.Pseudonyms.shift_days`.
+    others : mapping
+        Series key -> input digest of the series of the same studies that could be measured beside the index series,
+        as the archives are now (`vertebra_core.cohort.others`).
 
     Raises
     ------
@@ -122,14 +137,15 @@ def publish(
     """
     _remove_unfinished(layout)
     chosen = choose(committed(layout), identity, current)
+    beside = choose_others(layout, identity, chosen, current, others)
     people = People(read_links(layout), privacy, shift_days)
-    content = _content_digest(chosen, grading, people)
+    content = _content_digest(chosen, beside, grading, people)
     before = _version_of_latest(layout)
     latest = _latest(layout)
     if latest and latest["content"] == content and (layout.snapshot(latest["snapshot"]) / PROVENANCE).exists():
         return Snapshot(latest["snapshot"], layout.snapshot(latest["snapshot"]), latest["rows"], is_new=False)
     building = _begin(layout, identifier)
-    rows = _write_tables(layout, building, chosen, grading, people)
+    rows = _write_tables(layout, building, chosen, beside, grading, people)
     if rows[MARK_TABLE] != chosen.num_rows:
         raise CouldNotRun(f"snapshot {identifier}: {rows[MARK_TABLE]} studies written, {chosen.num_rows} expected")
     _write_json(building / "dictionary.json", dictionary())
@@ -147,22 +163,6 @@ def publish(
     document = {"snapshot": identifier, "content": content, "rows": rows}
     _make_visible(layout, building, identifier, json.dumps(document, indent=1).encode(), before)
     return Snapshot(identifier, layout.snapshot(identifier), rows, is_new=True)
-
-
-def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str]) -> pa.Table:
-    """The rows of the ledger that a snapshot shows: one per study, in order of the study key."""
-    ledger = ledger.filter(
-        (pc.field("model_digest") == identity.model_digest)
-        & (pc.field("settings_digest") == identity.settings_digest)
-        & (pc.field("schema_version") == identity.schema_version)
-    )
-    keys, inputs = ledger["study_key"].to_pylist(), ledger["input_digest"].to_pylist()
-    newest = {
-        key: row
-        for row, (key, digest) in enumerate(zip(keys, inputs, strict=True))
-        if current.get(key, digest) == digest
-    }
-    return ledger.take(pa.array([newest[key] for key in sorted(newest)], pa.int64()))
 
 
 def _begin(layout: Layout, identifier: str) -> Place:
@@ -191,14 +191,10 @@ def _version_of_latest(layout: Layout) -> Version | None:
 
 
 def _write_tables(
-    layout: Layout, folder: Place, chosen: pa.Table, grading: GradingSettings, people: People
+    layout: Layout, folder: Place, chosen: pa.Table, others: pa.Table, grading: GradingSettings, people: People
 ) -> dict[str, int]:
-    """Write all four tables, one shard at a time in memory; only ``studies`` is ever held whole."""
-    all_marks = marks(layout)
-    wanted: dict[int, list[str]] = {}
-    for number, key in zip(chosen["mark"].to_pylist(), chosen["study_key"].to_pylist(), strict=True):
-        wanted.setdefault(number, []).append(key)
-    sources = [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
+    """Write all tables, one shard at a time in memory; only those with a row per study or series are ever whole."""
+    sources = sources_of(layout, chosen)
     parts = read_ahead(layout.root, lambda source: _of_studies(read_mark(source[0]), source[1]), sources)
     studies = people.fill(pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts])).sort_by("study_key")
     sums: Counter[str] = Counter()
@@ -227,6 +223,8 @@ def _write_tables(
     studies = regrade_studies(studies, sums, grading)
     rows[MARK_TABLE] = _write_streamed(folder, MARK_TABLE, iter([studies]))
     rows["patients"] = _write_streamed(folder, "patients", iter([patient_table(studies, people.dates(studies))]))
+    for name, parts in other_tables(layout, others, grading, people).items():
+        rows[name] = _write_streamed(folder, name, parts)
     return rows
 
 
@@ -257,12 +255,13 @@ def _write_streamed(folder: Place, name: str, parts: Iterator[pa.Table]) -> int:
     return written
 
 
-def _content_digest(chosen: pa.Table, grading: GradingSettings, people: People) -> str:
+def _content_digest(chosen: pa.Table, others: pa.Table, grading: GradingSettings, people: People) -> str:
     """Changes with every result that is shown, with the grading and with what is told of patients; not with time."""
-    rules = [asdict(grading), asdict(people.privacy), people.digest(chosen)]
+    rules = [asdict(grading), asdict(people.privacy), people.digest(chosen), people.digest(others)]
     digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())
-    for column in ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version", "run"):
-        digest.update("\n".join(chosen[column].to_pylist()).encode())
+    for column in (*IDENTITY, "series_key", "run"):
+        for table in (chosen, others):
+            digest.update("\n".join(table[column].to_pylist()).encode() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -104,7 +104,11 @@ def link(truths: dict[str, Truth], links: pa.Table, studies: pa.Table) -> list[L
 
 
 def _link(name: str, truth: Truth, series: Iterable[dict], studies: dict[str, dict]) -> Linked:
-    named = [one for one in series if names_series(truth.image, one["series_uid"], one["archive"], one["path"])]
+    named = [
+        one
+        for one in series
+        if truth.image == one["series_key"] or names_series(truth.image, one["series_uid"], one["archive"], one["path"])
+    ]
     keys = sorted({one["study_key"] for one in named} & studies.keys())
     if len(keys) != 1:
         return Linked(name, truth, name, None, SEVERAL_STUDIES if keys else NOT_IN_COHORT)

@@ -365,8 +365,17 @@ INVENTORY = (
     _SERIES,
     _STUDY,
     _PATIENT,
-    Column("decision", TEXT, NONE, "Whether the series is measured.", "reading.select", False, DECISIONS),
-    _sourced_reason("Why the series is left; NULL exactly when it is measured."),
+    Column(
+        "decision",
+        TEXT,
+        NONE,
+        "Whether the series is measured and stands for its study. With `--all-series` those left as not_index_series, "
+        "other_stack or other_phase are measured, too: see `other_series`.",
+        "reading.select",
+        False,
+        DECISIONS,
+    ),
+    _sourced_reason("Why the series is left; NULL exactly when it stands for its study."),
     Column(
         "decision_detail", TEXT, NONE, "What was found and what was expected; free of identifiers.", "reading.select"
     ),

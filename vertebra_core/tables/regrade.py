@@ -30,28 +30,28 @@ def regrade_levels(table: pa.Table, grading: GradingSettings) -> pa.Table:
     return _with_names(table, "grade", GRADES, numbers, numbers >= 0)
 
 
-def deformity_sums(vertebrae: pa.Table) -> Counter[str]:
-    """Spinal deformity index of each study in a graded table `vertebrae`: the sum of its grades 0 to 3."""
+def deformity_sums(vertebrae: pa.Table, key: str = "study_key") -> Counter[str]:
+    """Spinal deformity index of each study (or ``key``) in a graded table `vertebrae`: the sum of its grades 0 to 3."""
     sums: Counter[str] = Counter()
-    for key, name in zip(vertebrae["study_key"].to_pylist(), vertebrae["grade"].to_pylist(), strict=True):
-        sums[key] += 0 if name is None else GRADES.index(name)
+    for one, name in zip(vertebrae[key].to_pylist(), vertebrae["grade"].to_pylist(), strict=True):
+        sums[one] += 0 if name is None else GRADES.index(name)
     return sums
 
 
-def regrade_studies(table: pa.Table, sums: Mapping[str, int], grading: GradingSettings) -> pa.Table:
+def regrade_studies(
+    table: pa.Table, sums: Mapping[str, int], grading: GradingSettings, key: str = "study_key"
+) -> pa.Table:
     """Table `studies` with worst grade and deformity index of these bounds.
 
     Parameters
     ----------
     sums : mapping
-        Study key -> deformity index, from `deformity_sums`.
+        Key -> deformity index, from `deformity_sums`.
     """
     numbers = _grade_numbers(table["min_g"], grading)
     graded = _with_names(table, "worst_grade", GRADES, numbers, numbers >= 0)
     measured = [worst is not None for worst in graded["worst_grade"].to_pylist()]
-    indices = [
-        sums.get(key, 0) if any_ else None for key, any_ in zip(table["study_key"].to_pylist(), measured, strict=True)
-    ]
+    indices = [sums.get(one, 0) if any_ else None for one, any_ in zip(table[key].to_pylist(), measured, strict=True)]
     return _replaced(graded, "spinal_deformity_index", indices)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from pydicom.uid import UID
 
 from vertebra_core.measure import KEYPOINT_NAMES
 from vertebra_core.reading.series import Series
@@ -181,8 +182,6 @@ def _inventory_row(series: Series, keys: Mapping[str, str], site: str | None) ->
         "stack",
         "file_format",
         "modality",
-        "sop_class_uid",
-        "transfer_syntax_uid",
         "rows",
         "columns",
         "orientation",
@@ -198,10 +197,17 @@ def _inventory_row(series: Series, keys: Mapping[str, str], site: str | None) ->
         "repairs": ";".join(series.repairs) or None,
         "image_type": "\\".join(series.image_type) or None,
         "extent_mm": _number(series.extent_mm),
+        "sop_class_uid": _of_the_standard(series.sop_class_uid),
+        "transfer_syntax_uid": _of_the_standard(series.transfer_syntax_uid),
         "site": site,
         **{name: getattr(series, name) for name in copied},
         **_series_columns(series),
     }
+
+
+def _of_the_standard(uid: str | None) -> str | None:
+    """A UID that PS3.6 Annex A lists, or None: in a broken header anything may stand in its place."""
+    return uid if uid and UID(uid, validation_mode=0).name != uid else None
 
 
 def to_arrow(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:

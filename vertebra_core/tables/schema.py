@@ -64,6 +64,19 @@ TABLES = {
             LEVELS_IN_VIEW,
         ),
         Table(
+            "other_series",
+            "One row per further series of a study, measured beside its index series with `--all-series`; else empty. "
+            "The columns of `studies`; none of it is counted in any other table.",
+            ("series_key",),
+            STUDIES,
+        ),
+        Table(
+            "other_vertebrae",
+            "One row per vertebra found in a further series; the columns of `vertebrae`.",
+            ("series_key", "vertebra_index"),
+            VERTEBRAE,
+        ),
+        Table(
             "inventory",
             "One row per series met in the archive, with the decision and its reason.",
             ("series_key",),
