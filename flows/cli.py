@@ -33,6 +33,7 @@ VERBS = {
     "status": "Where a cohort stands: studies by outcome, runs, the newest snapshot.",
     "tables": "Where the published Parquet is, with row counts and the dictionary.",
     "prevalence": "Prevalence of vertebral fractures with confidence intervals.",
+    "noise": "Measure the noise of the heights from two cohorts of the same patients, to correct prevalence for it.",
     "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
     "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",
     "readers": "Agreement among readers who marked the same CTs, from their keypoints alone.",
