@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-ELSEWHERE = {"docs/analysts.md": "tests/end_to_end/test_tables_analysts_page.py"}
+ELSEWHERE = {
+    "docs/analysts.md": "tests/end_to_end/test_tables_analysts_page.py",
+    "docs/prevalence.md": "tests/end_to_end/test_prevalence_page.py",
+}
 """Pages whose blocks need more than an empty folder, and the test that runs them."""
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -1,138 +1,237 @@
 """``vertebra prevalence``: how many patients and vertebrae are fractured, with intervals."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.printing import percent, print_json, print_table
+from flows.printing import print_json
 
 if TYPE_CHECKING:
+    from vertebra_core.epidemiology.analysis import Accuracy, Analysis
+    from vertebra_core.epidemiology.cases import Tables
+    from vertebra_core.settings import GradingSettings
     from vertebra_core.storage import Place
 
-NOT_CORRECTED = "not corrected"
+GRADE = "grade"
+"""Not a stratum: the distribution over grades in place of "at least moderate"."""
 
 
 def prevalence(
     cohort: str,
     *,
-    by: Literal["sex", "age_band", "level", "site", "grade"] | None = None,
+    by: str | None = None,
     min_vertebrae: int | None = None,
+    definition: Literal["genant", "height-loss", "level-adjusted"] = "genant",
+    moderate: float | None = None,
+    mild: float | None = None,
+    severe: float | None = None,
+    index_rule: Literal["earliest", "latest", "most-vertebrae", "thinnest"] = "earliest",
+    youngest: int | None = None,
+    oldest: int | None = None,
+    interval: Literal["wilson", "clopper-pearson", "gamma", "tiwari"] = "wilson",
+    vertebra_interval: Literal["auto", "logit", "beta", "bootstrap", "gee"] = "auto",
+    standard: str | None = None,
+    empty_bands: Literal["join", "refuse"] = "join",
+    se: float | None = None,
+    sp: float | None = None,
+    se_n: int | None = None,
+    sp_n: int | None = None,
+    compare_definitions: Annotated[bool, Parameter(negative=())] = False,
+    hide_small: Annotated[bool, Parameter(negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Prevalence of vertebral fractures by patient and by vertebra, with Wilson's 95 % interval.
+    """Prevalence of vertebral fractures by patient and by vertebra, with 95 % intervals.
 
     The headline is at least moderate (G <= 0.74). At least mild (G <= 0.80) is not corrected: measurement
     noise alone carries many normal vertebrae across that bound. Of each patient one index study counts.
+    Formulas, sources and defaults: docs/prevalence.md.
 
-    Example: vertebra prevalence spines --by sex
+    Example: vertebra prevalence spines --by sex,age_band --standard esp2013
 
     Parameters
     ----------
     cohort
         The cohort, already screened: a folder or an s3:// URL.
     by
-        Group by sex, age band, level, site or grade.
+        Group by sex, age_band, scanner, site, year or level, or by several at once: sex,age_band. Or by grade.
     min_vertebrae
         Measured vertebrae that a patient needs to be counted (7).
+    definition
+        What is held against the bounds: Genant's index, the loss of anterior or middle height against the posterior
+        one, or the ratios ha/hp and hm/hp over their trimmed mean in this cohort at the level and sex.
+    moderate
+        At least moderate at this ratio or below (as the snapshot was graded: 0.74).
+    mild
+        At least mild at this ratio or below (0.80).
+    severe
+        Severe at this ratio or below (0.60).
+    index_rule
+        Which study of a patient counts.
+    youngest
+        Leave out patients who are younger, in completed years, and those without age.
+    oldest
+        Leave out patients who are older, and those without age.
+    interval
+        Of shares of patients; gamma (Fay-Feuer) and tiwari are for standardised shares, others then are Wilson's.
+    vertebra_interval
+        Of shares of vertebrae, with patients as clusters: auto is beta below 40 patients and logit from there on.
+    standard
+        Standardise shares of patients by age to esp2013, who, us2000 or a CSV file of bands and weights.
+    empty_bands
+        Join age bands that are empty in a group with their neighbours, or refuse.
+    se
+        Sensitivity for at least moderate in a patient; the share of patients is corrected for it (needs --sp).
+    sp
+        Specificity (needs --se).
+    se_n
+        Fractured patients on whom the sensitivity was estimated (needs --sp-n).
+    sp_n
+        Patients without fracture on whom the specificity was estimated (needs --se-n).
+    compare_definitions
+        Show all definitions side by side instead.
+    hide_small
+        Hide cells of fewer than 5 people.
     as_json
         Print one JSON document.
     """
+    from flows import prevalence_tables as printed
     from vertebra_core.cohort.layout import open_layout
     from vertebra_core.cohort.snapshot import latest_snapshot
-    from vertebra_core.epidemiology.prevalence import MIN_VERTEBRAE, by_grade
+    from vertebra_core.epidemiology import compare_definitions as comparison
+    from vertebra_core.epidemiology import small_cells
+    from vertebra_core.epidemiology.analysis import MIN_VERTEBRAE, Analysis
+    from vertebra_core.epidemiology.prevalence import by_grade
     from vertebra_core.epidemiology.prevalence import prevalence as count
-    from vertebra_core.tables.parquet import read_table
+    from vertebra_core.epidemiology.standard_populations import standard_population
+    from vertebra_core.epidemiology.standardise import EmptyBand
+    from vertebra_core.errors import WrongUse
 
+    strata = _strata(by)
+    grades = strata == (GRADE,)
+    for_standard = interval in ("gamma", "tiwari")
+    if for_standard and standard is None:
+        raise WrongUse(f"--interval {interval} is for standardised shares: give --standard, too")
+    if standard is not None and {"age_band", "level"} & set(strata):
+        raise WrongUse("--standard takes age out of shares of patients: it cannot go with --by age_band or level")
     snapshot = latest_snapshot(open_layout(cohort))
-    grading = _grading_of(snapshot)
-    people = read_table(snapshot / "patients.parquet")
-    bones = read_table(snapshot / "vertebrae.parquet", columns=["study_key", "level", "g"])
-    answer = count(people, bones, grading, by, MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae)
-    studies = _ends(snapshot / "studies.parquet")
-    if as_json:
-        grades = {unit: by_grade(getattr(answer, unit)[-1]) for unit in ("patients", "vertebrae") if by == "grade"}
-        print_json(
-            {
-                "snapshot": snapshot.name,
-                "grading": grading,
-                "studies": studies,
-                "prevalence": answer,
-                "mild_is": NOT_CORRECTED,
-                **grades,
-            }
-        )
+    analysis = Analysis(
+        grading=_grading(snapshot, mild, moderate, severe),
+        definition=definition,
+        by=() if grades else strata,  # type: ignore[arg-type]
+        min_vertebrae=MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae,
+        index_rule=index_rule,
+        youngest=youngest,
+        oldest=oldest,
+        interval="wilson" if for_standard else interval,  # type: ignore[arg-type]
+        vertebra_interval=vertebra_interval,
+        standard=None if standard is None else standard_population(standard),
+        standard_interval=interval,
+        collapse=empty_bands == "join",
+        accuracy=_accuracy(se, sp, se_n, sp_n),
+    )
+    tables = _tables(snapshot, analysis, heights=compare_definitions)
+    about = {
+        "snapshot": snapshot.name,
+        **_choices(analysis),
+        "studies": _ends(tables),
+        "mild_is": printed.NOT_CORRECTED,
+    }
+    if compare_definitions:
+        results = comparison.compare_definitions(tables, analysis)
+        if as_json:
+            print_json({**about, "definitions": results})
+        else:
+            printed.print_definitions(results, analysis)
         return
-    _print_flow(answer, studies)
-    for unit, groups in (("patients", answer.patients), ("vertebrae", answer.vertebrae)):
-        if groups and by == "grade":
-            _print_grades(unit, by_grade(groups[-1]))
-        elif groups:
-            _print_groups(unit, by, groups, grading)
-    print(f"At least mild is {NOT_CORRECTED} for measurement noise: do not report it as a prevalence.")
-    print("Intervals of vertebrae take them as independent; those of one patient are not, so these are too narrow.")
+    try:
+        answer = count(tables, analysis)
+    except (EmptyBand, ValueError) as error:
+        raise WrongUse(str(error)) from None
+    if hide_small:
+        answer = small_cells.hide_small(answer)
+    distributions = {unit: by_grade(getattr(answer, unit)[-1]) for unit in ("patients", "vertebrae")} if grades else {}
+    if as_json:
+        print_json({**about, "prevalence": answer, **distributions})
+    else:
+        printed.print_answer(answer, analysis, about["studies"], distributions)
 
 
-def _grading_of(snapshot: "Place"):
-    """The bounds that the snapshot was graded with, so that this and its tables agree."""
+def _strata(by: str | None) -> tuple[str, ...]:
+    from vertebra_core.epidemiology.strata import STRATA
+    from vertebra_core.errors import WrongUse
+
+    names = tuple(name.strip() for name in by.split(",")) if by else ()
+    for name in names:
+        if name not in (*STRATA, GRADE):
+            raise WrongUse(f"--by {name}: there are {', '.join(STRATA)}, several joined by commas, and {GRADE}")
+    if len(set(names)) < len(names) or (GRADE in names and len(names) > 1):
+        raise WrongUse(f"--by {by}: each stratum once, and {GRADE} alone")
+    return names
+
+
+def _grading(snapshot: "Place", mild: float | None, moderate: float | None, severe: float | None) -> "GradingSettings":
+    """The bounds that the snapshot was graded with, so that this and its tables agree, but for those that are given."""
+    from vertebra_core.errors import WrongUse
     from vertebra_core.settings import GradingSettings
 
-    return GradingSettings(**json.loads((snapshot / "provenance.json").read_text())["grading"])
+    grading = GradingSettings(**json.loads((snapshot / "provenance.json").read_text())["grading"])
+    given = {"mild": mild, "moderate": moderate, "severe": severe}
+    grading = replace(grading, **{name: bound for name, bound in given.items() if bound is not None})
+    if not 0 < grading.severe <= grading.moderate <= grading.mild:
+        bounds = f"mild {grading.mild}, moderate {grading.moderate}, severe {grading.severe}"
+        raise WrongUse(f"bounds fall from mild to severe, above 0: {bounds}")
+    return grading
 
 
-def _ends(path: "Place") -> dict[str, int]:
-    """Number of studies by status."""
+def _accuracy(se: float | None, sp: float | None, se_n: int | None, sp_n: int | None) -> "Accuracy | None":
+    from vertebra_core.epidemiology.analysis import Accuracy
+    from vertebra_core.errors import WrongUse
+
+    if se is None and sp is None and se_n is None and sp_n is None:
+        return None
+    if se is None or sp is None:
+        raise WrongUse("--se and --sp go together")
+    try:
+        return Accuracy(se, sp, se_n, sp_n)
+    except ValueError as error:
+        raise WrongUse(str(error)) from None
+
+
+def _tables(snapshot: "Place", analysis: "Analysis", heights: bool) -> "Tables":
+    """Only the columns that the analysis needs."""
+    from vertebra_core.epidemiology.cases import Tables, vertebra_columns
+    from vertebra_core.epidemiology.selection import STUDY_COLUMNS
     from vertebra_core.tables.parquet import read_table
 
-    counts = read_table(path, columns=["status"])["status"].value_counts().to_pylist()
+    columns = vertebra_columns("height-loss" if heights else analysis.definition)
+    levels = None
+    if analysis.by == ("level",):
+        levels = read_table(snapshot / "levels_in_view.parquet", columns=["study_key", "level"])
+    return Tables(
+        read_table(snapshot / "patients.parquet", columns=["patient_key", "index_study_key"]),
+        read_table(snapshot / "studies.parquet", columns=list(STUDY_COLUMNS)),
+        read_table(snapshot / "vertebrae.parquet", columns=columns),
+        levels,
+    )
+
+
+def _ends(tables: "Tables") -> dict[str, int]:
+    """Number of studies by status."""
+    counts = tables.studies["status"].value_counts().to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: entry["values"])}
 
 
-def _print_flow(answer, studies: dict[str, int]) -> None:
-    from vertebra_core.tables.patients import INDEX_RULE
+def _choices(analysis: "Analysis") -> dict:
+    """Every choice in words, so that a printed number can be made again."""
+    from vertebra_core.epidemiology.definitions import MEANING
+    from vertebra_core.epidemiology.selection import RULE_SENTENCES
 
-    flow = answer.flow
-    ends = ", ".join(f"{status} {n}" for status, n in studies.items())
-    rows = [
-        ["studies", str(sum(studies.values())), ends],
-        ["patients", str(flow.patients), ""],
-        ["with a measured vertebra", str(flow.with_measurement), f"{flow.patients - flow.with_measurement} left out"],
-        [
-            f"with at least {answer.min_vertebrae} in the index study",
-            str(flow.analysed),
-            f"{flow.with_measurement - flow.analysed} left out",
-        ],
-        ["of these without age", str(flow.without_age), "kept, as not known"],
-        ["of these without sex", str(flow.without_sex), "kept, as not known"],
-        ["measured vertebrae of index studies", str(flow.vertebrae), "of all patients with one"],
-    ]
-    print_table("Who is counted", ["", "n", "remark"], rows, text=("", "remark"))
-    print(INDEX_RULE)
-
-
-def _share(estimate) -> str:
-    if estimate.share is None:
-        return "n/a"
-    return f"{percent(estimate.share)} ({percent(estimate.low)}-{percent(estimate.high)})"
-
-
-def _counted(estimate) -> tuple[str, str]:
-    return str(estimate.count), _share(estimate)
-
-
-def _print_groups(unit: str, by: str | None, groups, grading) -> None:
-    rows = [
-        [group.name, str(group.moderate.n), *(part for one in (group.moderate, group.mild) for part in _counted(one))]
-        for group in groups
-    ]
-    moderate, mild = f"G <= {grading.moderate:.2f}", f"G <= {grading.mild:.2f}"
-    columns = [by or unit, "N", "n", f"{moderate}, % (95 % CI)", "n", f"{mild}, % ({NOT_CORRECTED})"]
-    print_table(f"Fractured {unit}", columns, rows, last_is_total=len(rows) > 1)
-
-
-def _print_grades(unit: str, grades: dict) -> None:
-    """The distribution over grades; the bound between mild and normal is the one that noise blurs."""
-    notes = {"normal": NOT_CORRECTED, "mild": NOT_CORRECTED}
-    rows = [[name, str(one.n), str(one.count), _share(one), notes.get(name, "")] for name, one in grades.items()]
-    title = "Patients by worst grade" if unit == "patients" else "Vertebrae by grade"
-    print_table(title, ["grade", "N", "n", "% (95 % CI)", ""], rows, text=("grade", ""))
+    return {
+        "grading": analysis.grading,
+        "analysis": analysis,
+        "definition": MEANING[analysis.definition],
+        "index_rule": RULE_SENTENCES[analysis.index_rule],
+        "confidence": 0.95,
+    }
