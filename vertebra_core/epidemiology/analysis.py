@@ -128,14 +128,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Flow:
-    """Who was counted; each of the first four is what is left of the one before.
+    """Who was counted; patients who are left at each step, and vertebrae.
 
     Parameters
     ----------
-    patients, with_measurement, of_age, analysed : int
-        Patients met; with an index study; within the ages studied; with enough judged vertebrae in it.
+    patients, with_measurement, of_age : int
+        Patients met; with an index study; within the ages studied.
     age_unknown : int
         Patients with an index study who are left out because ages are asked for and theirs is not known.
+    analysed : int
+        Patients of the ages studied with enough judged vertebrae.
     vertebrae : int
         Judged vertebrae of all index studies of patients within the ages studied.
     not_judged : int

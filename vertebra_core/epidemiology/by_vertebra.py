@@ -4,14 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Int
 
 from vertebra_core.epidemiology.analysis import BOUNDS, Analysis, Group
 from vertebra_core.epidemiology.cases import Cases
 from vertebra_core.epidemiology.clusters import clustered_estimate
 from vertebra_core.epidemiology.coverage import Coverage, LevelCoverage, hajek, level_weights, mean_over_levels
-from vertebra_core.epidemiology.strata import ALL, Grouping, Stratum, cross, level_codes, level_stratum, stratum_of
+from vertebra_core.epidemiology.strata import (
+    ALL,
+    Grouping,
+    Stratum,
+    cross,
+    level_codes,
+    level_stratum,
+    place_in,
+    stratum_of,
+)
 from vertebra_core.settings import GradingSettings
 from vertebra_core.tables.columns import LEVELS
 from vertebra_core.tables.grades import reaches
@@ -37,7 +45,7 @@ class ClusterCounts:
             bound: clustered_estimate(self.k[bound][of][there], n[there], analysis.vertebra_interval)
             for bound in BOUNDS
         }
-        return Group(name, strata, int(there.sum()), **shares)
+        return Group(name, strata, int(there.sum()), **shares, standardised={}, corrected=None)
 
 
 def cluster_counts(cases: Cases, cluster: Int[np.ndarray, "vertebrae"], size: int, analysis: Analysis) -> ClusterCounts:
@@ -102,8 +110,8 @@ def coverage_by_level(cases: Cases, levels_in_view: pa.Table, grading: GradingSe
     levels_in_view : pa.Table
         Rows of other studies than index studies are left out.
     """
-    row = pc.index_in(levels_in_view["study_key"], cases.people["study_key"].combine_chunks())
-    shown = level_codes(levels_in_view["level"].filter(row.is_valid()))
+    of_index = place_in(levels_in_view["study_key"], cases.people["study_key"].combine_chunks()) >= 0
+    shown = level_codes(levels_in_view["level"].filter(pa.array(of_index)))
     in_view = np.bincount(shown[shown >= 0], minlength=len(LEVELS))
     of = np.isfinite(cases.ratio) & (cases.level >= 0)
     level, patient = cases.level[of].astype(int), cases.patient[of]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from vertebra_core.epidemiology.definitions import (
@@ -13,7 +12,7 @@ from vertebra_core.epidemiology.definitions import (
     height_loss_ratio,
     level_adjusted_ratio,
 )
-from vertebra_core.epidemiology.strata import ages_of, level_codes, stratum_of
+from vertebra_core.epidemiology.strata import ages_of, level_codes, place_in, stratum_of
 
 HEIGHTS = ("ha_mm", "hm_mm", "hp_mm")
 
@@ -85,10 +84,9 @@ def cases_of(vertebrae: pa.Table, people: pa.Table, definition: DefinitionName =
         From `vertebra_core.epidemiology.selection.index_studies`.
     definition : str
     """
-    row = pc.index_in(vertebrae["study_key"], people["study_key"].combine_chunks())
-    kept = pc.and_(row.is_valid(), vertebrae["g"].is_valid())
-    patient = row.filter(kept).to_numpy().astype(np.int32)
-    vertebrae = vertebrae.filter(kept)
+    row = place_in(vertebrae["study_key"], people["study_key"].combine_chunks())
+    kept = (row >= 0) & vertebrae["g"].is_valid().to_numpy()
+    patient, vertebrae = row[kept].astype(np.int32), vertebrae.filter(pa.array(kept))
     level = level_codes(vertebrae["level"])
     if definition == "genant":
         return Cases(people, patient, level, vertebrae["g"].to_numpy().astype(float))

@@ -196,7 +196,8 @@ def gee_share(k: Int[np.ndarray, "patients"], n: Int[np.ndarray, "patients"], ex
     structure = sm.cov_struct.Exchangeable() if exchangeable else sm.cov_struct.Independence()
     model = sm.GEE(positive, np.ones((n.sum(), 1)), groups, family=sm.families.Binomial(), cov_struct=structure)
     fit = model.fit()
-    return GeeShare(float(fit.params[0]), float(fit.bse[0]), float(structure.dep_params) if exchangeable else None)
+    alpha = float(structure.dep_params) if exchangeable else None  # type: ignore[arg-type]
+    return GeeShare(float(fit.params[0]), float(fit.bse[0]), alpha)  # type: ignore[union-attr]
 
 
 def _gee_interval(k: np.ndarray, n: np.ndarray) -> tuple[float, float]:

@@ -91,5 +91,5 @@ def _agreement(cases: Cases, genant: Cases, bound: float) -> Agreement:
     neither = len(this) - both - only_this - only_genant
     constant = {both, neither} == {0, len(this)} and not only_this + only_genant
     table = np.array([[both, only_this], [only_genant, neither]])
-    kappa = None if constant or not len(this) else float(cohens_kappa(table, return_results=False))
+    kappa = None if constant or not len(this) else float(cohens_kappa(table).kappa)  # type: ignore[arg-type]
     return Agreement(both, only_this, only_genant, neither, kappa)

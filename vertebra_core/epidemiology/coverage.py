@@ -23,9 +23,10 @@ class Weighted:
 
     Parameters
     ----------
-    share, low, high : float
+    share : float
     se : float or None
         None for a single patient.
+    low, high : float
     n_effective : float
         Kish: sum(w)^2 / sum(w^2).
     """

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vertebra_core.epidemiology.strata import place_in
 from vertebra_core.errors import WrongUse
 from vertebra_core.tables.patients import INDEX_RULE as EARLIEST_RULE
 
@@ -48,8 +49,8 @@ def index_studies(studies: pa.Table, patients: pa.Table, rule: IndexRule = "earl
         "latest" where the snapshot tells no dates at all.
     """
     if rule == "earliest":
-        chosen = pc.index_in(patients["index_study_key"].drop_null(), studies["study_key"].combine_chunks())
-        return studies.take(chosen.combine_chunks())
+        chosen = place_in(patients["index_study_key"].drop_null(), studies["study_key"].combine_chunks())
+        return studies.take(pa.array(chosen))
     order = {
         "latest": [("when", "descending"), *_TIE_ORDER],
         "most-vertebrae": [("n_vertebrae", "descending"), _TIE_ORDER[0], _TIE_ORDER[2]],
@@ -57,7 +58,7 @@ def index_studies(studies: pa.Table, patients: pa.Table, rule: IndexRule = "earl
     }[rule]
     if rule == "latest":
         studies = studies.append_column("when", _when(studies))
-    measured = studies.filter(pc.greater(studies["n_vertebrae"], 0))
+    measured = studies.filter(pc.field("n_vertebrae") > 0)
     ordered = measured.sort_by([("patient_key", "ascending", "at_end"), *((*by, "at_end") for by in order)])
     keys = ordered["patient_key"].to_numpy(zero_copy_only=False)
     first = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, int)

@@ -82,13 +82,18 @@ def stratum_of(people: pa.Table, name: StratumName) -> Stratum:
     """
     if name == "age_band":
         return Stratum(AGE_BANDS, age_band_codes(ages_of(people)))
-    column = _years(people) if name == "year" else people[name]
-    return encode(column.cast(pa.string()))
+    return encode(_years(people) if name == "year" else people[name])
+
+
+def place_in(column: pa.ChunkedArray, values: pa.Array | pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
+    """Position of each value of a column in `values`; -1 where it is NULL or not among them."""
+    place = pc.call_function("index_in", [column], pc.SetLookupOptions(values))
+    return place.fill_null(-1).to_numpy()
 
 
 def encode(column: pa.ChunkedArray) -> Stratum:
     """A column of strings as a stratum: labels by alphabet, "not known" last."""
-    encoded = pc.dictionary_encode(column.fill_null(NOT_KNOWN).combine_chunks())
+    encoded = column.fill_null(NOT_KNOWN).combine_chunks().dictionary_encode()
     labels = encoded.dictionary.to_pylist()
     order = sorted(range(len(labels)), key=lambda i: (labels[i] == NOT_KNOWN, labels[i]))
     rank = np.empty(len(labels), int)
@@ -103,7 +108,7 @@ def ages_of(people: pa.Table) -> Float[np.ndarray, "people"]:
 
 def level_codes(column: pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
     """Position in `LEVELS`, -1 where not known."""
-    return pc.index_in(column, pa.array(LEVELS)).fill_null(-1).to_numpy().astype(np.int8)
+    return place_in(column, pa.array(LEVELS)).astype(np.int8)
 
 
 def level_stratum(codes: Int[np.ndarray, "rows"]) -> Stratum:
@@ -140,8 +145,11 @@ def _dense(combined: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _years(people: pa.Table) -> pa.ChunkedArray:
-    """Year of the study, from whichever column tells it."""
-    return pc.coalesce(people["study_year"], pc.year(people["study_date"]).cast(pa.int32()))
+    """Year of the study as text, from whichever column tells it."""
+    dated = people["study_date"].to_numpy().astype("datetime64[Y]")
+    told = people["study_year"].fill_null(0).to_numpy()
+    text = np.where(told > 0, told.astype(str), np.datetime_as_string(dated))
+    return pa.chunked_array([pa.array(text, mask=text == "NaT", type=pa.string())])
 
 
 def _no_codes() -> np.ndarray:
