@@ -1,7 +1,7 @@
 """How noisy heights are, from reads of the same vertebrae: two or more scans, reconstructions, runs or readers.
 
-The model of a read is that of `vertebra_core.epidemiology.noise_sampler`: in millimetres (log ratios times the mean
-height of the vertebra, which to first order are the errors of ha-hp and hm-hp),
+The model of a read is that of `vertebra_core.epidemiology.noise_sampler` in millimetres: with y = (ha-hp, hm-hp), whose
+errors over the height are to first order those of (log ha/hp, log hm/hp),
 
     y_vk = true_v + bias_k + E_pk + e_vk,   e_vk Student with scale C and nu degrees of freedom,  E_pk normal(0, Cp)
 
@@ -121,9 +121,7 @@ def _usable(reads: Reads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     present = np.all(np.isfinite(heights) & (heights > 0), axis=-1)
     twice = present.sum(1) >= 2
     heights, present = heights[twice], present[twice]
-    safe = np.where(present[..., None], heights, 1.0)
-    mean_height = (safe.mean(-1) * present).sum(1) / present.sum(1)
-    y = np.log(safe[..., :2] / safe[..., 2:]) * mean_height[:, None, None] * present[..., None]
+    y = np.where(present[..., None], heights[..., :2] - heights[..., 2:], 0.0)
     return y, present, np.unique(np.asarray(reads.patient)[twice], return_inverse=True)[1]
 
 
