@@ -1,27 +1,21 @@
 """Case R9 and its kin: padding, rescale and transfer syntaxes give the same HU, or a reason."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from dicom_cases import (
     measured_heights,
-    save,
     set_pixels,
     stored_pixels,
 )
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
 )
-from reading_cases import SETTINGS, SMALL, changed, copy_of, end_of, read_only, without
+from reading_cases import SETTINGS, changed, copy_of, end_of, read_only, without
 
 from vertebra_core.errors import Reason
 from vertebra_core.reading.formats import read_volume
@@ -180,52 +174,3 @@ def test_a_broken_slope_gives_float32(small, tmp_path, small_hu):
     assert volume.hu.dtype == np.float32
     assert (np.delete(volume.hu, 30, 0) == np.delete(small_hu, 30, 0)).all()
     np.testing.assert_allclose(volume.hu[30], small_hu[30] + 0.5, atol=1e-3)
-
-
-# -- Enhanced CT --------------------------------------------------------------------------------------------------
-
-
-def enhanced(folder: Path, hu: np.ndarray, order: np.ndarray, small: Path) -> Path:
-    """One Enhanced CT file with its frames in the given order."""
-    ds = dcmread(small / "slice_0000.dcm")
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope"):
-        delattr(ds, keyword)
-    del ds.RescaleIntercept
-    ds.NumberOfFrames = len(hu)
-    ds.PixelData = (hu[order].astype(int) + 1024).astype("<u2").tobytes()
-
-    def group(**values) -> Dataset:
-        item = Dataset()
-        for keyword, value in values.items():
-            setattr(item, keyword, value)
-        return item
-
-    shared = group(
-        PlaneOrientationSequence=Sequence([group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]),
-        PixelMeasuresSequence=Sequence([group(PixelSpacing=[2, 2], SliceThickness=2)]),
-        PixelValueTransformationSequence=Sequence([group(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="HU")]),
-    )
-    ds.SharedFunctionalGroupsSequence = Sequence([shared])
-    z = SMALL.axes()[2]
-    ds.PerFrameFunctionalGroupsSequence = Sequence(
-        [group(PlanePositionSequence=Sequence([group(ImagePositionPatient=[-49, -47, float(z[i])])])) for i in order]
-    )
-    return save(ds, folder / "enhanced.dcm")
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_the_frames_of_an_enhanced_ct_are_sorted_by_position(compressed, small, tmp_path, small_hu):
-    order = np.random.default_rng(3).permutation(len(small_hu))
-    path = enhanced(tmp_path, small_hu, order, small)
-    if compressed:
-        ds = dcmread(path)
-        ds.compress(JPEGLSLossless, generate_instance_uid=False)
-        save(ds, path)
-    (series,) = find_series([tmp_path], SETTINGS).series
-    assert (series.decision, series.n_slices, series.n_files) == (None, 40, 1)
-    volume = read_volume(series, SETTINGS)
-    assert (volume.hu == small_hu).all()
-    np.testing.assert_allclose(
-        volume.patient_from_voxel, np.diag([2, 2, 2, 1]) + [[0, 0, 0, o] for o in (-49, -47, -39, 0)]
-    )

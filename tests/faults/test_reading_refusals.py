@@ -31,6 +31,12 @@ def no_rescale(ds: Dataset, _) -> Dataset:
     return ds
 
 
+def no_rescale_no_air(ds: Dataset, _) -> Dataset:
+    stored = stored_pixels(ds)
+    set_pixels(ds, np.where(stored < 500, 1064, stored), signed=False)
+    return no_rescale(ds, _)
+
+
 def window_burnt_in(ds: Dataset, _) -> Dataset:
     """A soft-tissue window of 400 HU at 40 HU, as a secondary reconstruction writes it."""
     hu = np.clip(stored_pixels(ds).astype(int) - 1024, -160, 240)
@@ -59,7 +65,7 @@ def whole_millimetres(ds: Dataset, index: int) -> Dataset:
 BAD_SERIES = {
     "an MR": (mr, Reason.OTHER_MODALITY),
     "modality MR alone": (with_value("Modality", "MR"), Reason.OTHER_MODALITY),
-    "no rescale": (no_rescale, Reason.NOT_HOUNSFIELD),
+    "no rescale and no air in view": (no_rescale_no_air, Reason.NOT_HOUNSFIELD),
     "a window burnt in": (window_burnt_in, Reason.NOT_HOUNSFIELD),
     "eight bits": (eight_bits, Reason.NOT_HOUNSFIELD),
     "an iodine map": (with_value("RescaleType", "MGML"), Reason.NOT_HOUNSFIELD),

@@ -3,8 +3,8 @@
 import math
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 from pydicom.dataset import Dataset
@@ -32,6 +32,29 @@ CAPTURE_CLASSES = {
 }
 NO_IMAGE_MODALITIES = {"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "REG", "DOC", "FID", "PLAN"}
 """Modality of objects that are no acquired image, even where they carry pixels (PS3.3 C.7.3.1.1.1)."""
+MODALITIES_MENDED = ("", "OT")
+"""Values of Modality that deny nothing: the SOP class decides."""
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
+IMAGE_MODALITIES = {
+    "CT",
+    "MR",
+    "PT",
+    "NM",
+    "US",
+    "CR",
+    "DX",
+    "MG",
+    "XA",
+    "RF",
+    "SC",
+    "OT",
+    "ES",
+    "SM",
+    "PX",
+    "IO",
+    "XC",
+}
+"""Modality of images (PS3.3 C.7.3.1.1.1), as far as they are met beside CT."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -70,8 +93,21 @@ class StudyAttributes:
 
     @property
     def may_be_ct(self) -> bool:
-        """True for images of modality CT; where the modality is absent the SOP class decides."""
-        return self.modality == "CT" if self.modality else self.sop_class_uid in CT_CLASSES
+        """True for CT images: neither the modality nor the SOP class may name another kind of image.
+
+        A CT image whose modality is absent or OT ("other") is one; an MR stored as CT, or a CT as MR, is not.
+        """
+        if self.sop_class_uid in CT_CLASSES:
+            return self.modality in ("CT", *MODALITIES_MENDED)
+        other_kind = UID(self.sop_class_uid).name != self.sop_class_uid and self.sop_class_uid not in CAPTURE_CLASSES
+        return self.modality == "CT" and not other_kind  # a private class has no name
+
+    @property
+    def kind_in_words(self) -> str:
+        """Modality and SOP class for a person, where they are terms of the standard."""
+        modality = self.modality if self.modality in IMAGE_MODALITIES else "unknown"
+        name = UID(self.sop_class_uid).name
+        return f"modality {modality}, stored as {'an unknown kind' if name == self.sop_class_uid else name}"
 
     @property
     def is_enhanced(self) -> bool:
@@ -124,12 +160,40 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     """Exactly `count` finite numbers of an attribute, or None."""
     try:
         value = dataset.get(keyword)
-        if value is None or isinstance(value, str):
-            return None if not value else (float(value),) if count == 1 else None
-        values = tuple(map(float, value)) if hasattr(value, "__iter__") else (float(value),)
+        if value is None or value == "":
+            return None
+        if isinstance(value, bytes):
+            raise TypeError("text in a binary representation")
+        parts = value.split("\\") if isinstance(value, str) else value
+        values = tuple(map(float, parts)) if isinstance(parts, Iterable) else (float(parts),)
     except Exception:
-        return None
+        values = _numbers_of_text(plain_text(dataset, keyword))
     return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def plain_text(dataset: Dataset, keyword: str) -> str:
+    """The value of an attribute as it stands in the file, "" where it is absent or no text."""
+    try:
+        value = dataset.get_item(keyword).value  # type: ignore[union-attr]
+        if isinstance(value, bytes):
+            return value.decode("ascii")
+        return value if isinstance(value, str) else "\\".join(part for part in value if isinstance(part, str))
+    except Exception:
+        return ""
+
+
+def _numbers_of_text(words: str) -> tuple[float, ...]:
+    """Numbers parted by backslashes, with points or with commas as a decimal sign.
+
+    Examples
+    --------
+    >>> _numbers_of_text("0,75\\\\0,75"), _numbers_of_text("1\\\\0"), _numbers_of_text("1,000.5")
+    ((0.75, 0.75), (1.0, 0.0), ())
+    """
+    try:
+        return tuple(float(word.replace(",", ".")) for word in words.strip(" \0").split("\\"))
+    except ValueError:
+        return ()
 
 
 def integer(dataset: Dataset, keyword: str, default: int) -> int:
@@ -181,6 +245,31 @@ def content_code(parts: Sequence[Dataset], image_type: tuple[str, ...], descript
     codes = tuple(text(item, "CodeValue") for part in parts for item in items(part, "DerivationCodeSequence"))
     technique = next(filter(None, (text(part, "VolumeBasedCalculationTechnique") for part in parts)), "")
     return content_of(image_type, description, codes, technique).code
+
+
+def frame_attributes(study: StudyAttributes, parts: Sequence[Dataset]) -> StudyAttributes:
+    """The attributes of one frame: what its functional groups say comes before what the file says of all."""
+    own = parts[:-1]
+    image_type = next(filter(None, (texts(part, "FrameType") for part in own)), study.image_type)
+    kernel = next(filter(None, (texts(part, "ConvolutionKernel") for part in own)), None)
+    rescale_type = next(filter(None, (text(part, "RescaleType").upper() for part in own)), study.rescale_type)
+    return replace(
+        study,
+        image_type=image_type,
+        kernel="/".join(filter(None, kernel)) if kernel else study.kernel,
+        rescale_type=sys.intern(rescale_type),
+        content=sys.intern(content_code(parts, image_type, text(parts[-1], "SeriesDescription"))),
+    )
+
+
+def mended_codes(parts: Sequence[Dataset], study: StudyAttributes) -> tuple[str, ...]:
+    """What was mended while these datasets were read, as codes."""
+    codes = ()
+    if any("," in plain_text(part, keyword) for part in parts for keyword in GEOMETRY):
+        codes += ("decimal_comma",)
+    if study.modality in MODALITIES_MENDED:
+        codes += ("modality_from_sop_class",)
+    return codes
 
 
 def study_attributes(dataset: Dataset, file: ArchiveFile) -> StudyAttributes:

@@ -11,9 +11,9 @@ from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.files import ArchiveFile, fetched, file_size, full_name
 from vertebra_core.reading.grid import SliceGrid, refuse_gaps, slice_grid, slice_thickness
 from vertebra_core.reading.headers import SliceHeader, read_headers
-from vertebra_core.reading.hounsfield import refuse_odd_values
+from vertebra_core.reading.hounsfield import ValueCounts, mend_units, refuse_odd_values
 from vertebra_core.reading.odd_slices import find_odd_slices
-from vertebra_core.reading.pixels import decode_slices
+from vertebra_core.reading.pixels import decode_slices, refuse_scrambled
 from vertebra_core.reading.rescale import supply_rescale
 from vertebra_core.reading.series import Series
 from vertebra_core.reading.volume_files import read_volume_file
@@ -55,12 +55,15 @@ def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
     headers, n_supplied = supply_rescale(series_headers(series))
     grid = slice_grid(headers, settings)
     ordered = [headers[i] for i in grid.order]
-    hu, flat, padded = _stack_slices(ordered, grid, settings)
+    counts = ValueCounts()
+    hu, flat, padded = _stack_slices(ordered, grid, settings, counts)
+    refuse_scrambled(hu[len(hu) // 2])
+    intercepts = [header.rescale[1] if header.rescale else 0.0 for header in headers]
+    hu, mended = mend_units(hu, counts, any(intercepts), settings.air_below_hu)
     blank, present = _inner(flat, grid), np.setdiff1d(grid.index, flat)
     odd = find_odd_slices(hu, present)
     filled = fill_slices(hu, (*grid.missing, *blank, *odd.inner), float(grid.spacing[2]), settings)
-    trusted = all(header.rescale is not None and header.rescale[1] < 0 for header in headers)
-    refuse_odd_values(hu, padded, trusted)
+    refuse_odd_values(hu, counts, padded, trusted=all(intercept < 0 for intercept in intercepts))
     repaired = {
         "rescale_supplied": n_supplied,
         "missing_slice_interpolated": len(grid.missing),
@@ -68,7 +71,7 @@ def _read_slices(series: Series, settings: ReadingSettings) -> Volume:
         "odd_slice_interpolated": len(odd.inner),
         "odd_slice_dropped": len(odd.outer),
     }
-    repairs = [*series.repairs, *(f"{what}:{count}" for what, count in repaired.items() if count)]
+    repairs = [*series.repairs, *mended, *(f"{what}:{count}" for what, count in repaired.items() if count)]
     repairs += [f"gantry_tilt_degrees:{grid.tilt_degrees:.1f}"] * (grid.tilt_degrees > TILT_RECORDED_DEGREES)
     source, thick = full_name(series.archive, series.path), slice_thickness(headers)
     volume = Volume(
@@ -103,7 +106,7 @@ def series_headers(series: Series) -> list[SliceHeader]:
 
 
 def _stack_slices(
-    ordered: list[SliceHeader], grid: SliceGrid, settings: ReadingSettings
+    ordered: list[SliceHeader], grid: SliceGrid, settings: ReadingSettings, counts: ValueCounts
 ) -> tuple[Shaped[np.ndarray, "z y x"], list[int], int]:
     """Decode every slice into its place.
 
@@ -112,7 +115,9 @@ def _stack_slices(
     hu: np.ndarray | None = None
     flat: list[int] = []
     padded = 0
-    for index, (image, n_padding) in zip(grid.index, decode_slices(ordered, settings.air_below_hu), strict=True):
+    for index, (image, n_padding) in zip(
+        grid.index, decode_slices(ordered, settings.air_below_hu, counts), strict=True
+    ):
         if hu is None:  # allocated after the first slice has shown that the header tells the truth
             hu = np.full((grid.n_slices, *image.shape), AIR_HU, np.int16)
         low, high = image.min(), image.max()
@@ -163,15 +168,17 @@ def fill_slices(
 
 def _read_file(series: Series, settings: ReadingSettings) -> Volume:
     grid, hu = read_volume_file(series.archive, series.path, series.file_format, settings)
-    padded = 0
+    counts, padded = ValueCounts(), 0
     for plane in hu:  # plane by plane: no second copy of the volume
+        counts.add(plane)
         mask = plane < settings.air_below_hu
         plane[mask] = AIR_HU
         padded += int(mask.sum())
-    refuse_odd_values(hu, padded, trusted=False)
+    hu, mended = mend_units(hu, counts, False, settings.air_below_hu)
+    refuse_odd_values(hu, counts, padded, trusted=False)
     odd = find_odd_slices(hu, np.flatnonzero([plane.min() < plane.max() for plane in hu]))
     if odd.inner or odd.outer:
         detail = f"{len(odd.inner) + len(odd.outer)} of {len(hu)} slices do not fit their neighbours"
         raise NotEvaluable(Reason.PIXELS_DAMAGED, detail)
     source = full_name(series.archive, series.path)
-    return Volume(hu, grid.patient_from_voxel, series.repairs, source=source)
+    return Volume(hu, grid.patient_from_voxel, (*series.repairs, *mended), source=source)

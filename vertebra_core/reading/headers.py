@@ -18,7 +18,16 @@ from pydicom.filereader import dcmread, read_partial
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from vertebra_core.errors import NotEvaluable, Reason, VertebraError
-from vertebra_core.reading.attributes import CT_CLASSES, StudyAttributes, number, numbers, study_attributes, text
+from vertebra_core.reading.attributes import (
+    CT_CLASSES,
+    StudyAttributes,
+    frame_attributes,
+    mended_codes,
+    number,
+    numbers,
+    study_attributes,
+    text,
+)
 from vertebra_core.reading.files import ArchiveFile, LeftAlone, full_name, open_file, open_packed
 from vertebra_core.reading.packed import Member, NotUnpacked, Packed, sniff_packed
 
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
 
 PEEK_BYTES = 1024
 """Enough for a DICOM preamble, a NIfTI header and the first lines of a NRRD or MetaImage header."""
+LARGE_ELEMENT_BYTES = 2**20
+"""Larger elements before the pixels are private data, which are passed over unread."""
 LAST_IMAGE_GROUP = 0x0028
 """Group of the pixel description: all that a classic CT says about its image stands in it or before it."""
 
@@ -40,9 +51,12 @@ TELL_APART = (
     "ReconstructionDiameter",
     "FilterType",
     "SeriesNumber",
+    "TemporalPositionIndex",
+    "FrameAcquisitionNumber",
+    "StackID",
 )
 """Attributes that may tell apart two images of one series at the same position, most telling first (case R1)."""
-IN_ORDER = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime")
+IN_ORDER = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "FrameAcquisitionDateTime")
 """Attributes whose order says which images were taken together."""
 
 OF_NO_INTEREST = {Reason.NOT_DICOM, Reason.EMPTY_FILE}
@@ -75,6 +89,8 @@ class SliceHeader:
         Never used for geometry.
     complete : bool
         False where an uncompressed file is shorter than its header says.
+    mended : tuple of str
+        What had to be mended in the header, as codes.
     """
 
     file: ArchiveFile
@@ -90,6 +106,7 @@ class SliceHeader:
     in_order: tuple[str, ...]
     instance_number: int | None
     complete: bool
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +238,9 @@ def _gunzip_start(start: bytes) -> bytes:
 
 
 def _dicom_headers(file: ArchiveFile, stream: BinaryIO, interned: Interned) -> list[Header]:
-    dataset = read_partial(stream, stop_when=lambda tag, vr, length: tag.group > LAST_IMAGE_GROUP, force=True)
+    dataset = read_partial(
+        stream, lambda tag, vr, length: tag.group > LAST_IMAGE_GROUP, defer_size=LARGE_ELEMENT_BYTES, force=True
+    )
     meta = getattr(dataset, "file_meta", Dataset())
     declared_class = text(meta, "MediaStorageSOPClassUID")
     if declared_class == MediaStorageDirectoryStorage:
@@ -242,15 +261,18 @@ def _dicom_headers(file: ArchiveFile, stream: BinaryIO, interned: Interned) -> l
         groups = dcmread(stream, stop_before_pixels=True, force=True)  # the frames stand after LAST_IMAGE_GROUP
         described = len(groups.get("PerFrameFunctionalGroupsSequence") or [])
         frames = range(max(min(described, study.frames), 1))  # NumberOfFrames may be -1
-        return [slice_header(file, groups, study, complete, frame) for frame in frames]
-    return [slice_header(file, dataset, study, complete)]
+        parts = [functional_groups(groups, frame) for frame in frames]
+        own = [frame_attributes(study, part) for part in parts]
+        shared = [interned.setdefault(attributes, attributes) for attributes in own]
+        return [slice_header(file, *one, complete, frame) for frame, one in enumerate(zip(parts, shared, strict=True))]
+    return [slice_header(file, [dataset], study, complete)]
 
 
 def slice_header(
-    file: ArchiveFile, dataset: Dataset, study: StudyAttributes, complete: bool, frame: int | None = None
+    file: ArchiveFile, parts: Sequence[Dataset], study: StudyAttributes, complete: bool, frame: int | None = None
 ) -> SliceHeader:
-    """Gather what one image says about itself: the dataset of a classic file, or one frame of a multi-frame file."""
-    parts = [dataset] if frame is None else functional_groups(dataset, frame)
+    """Gather what one image says about itself: in the one dataset of a classic file, or in those of a frame."""
+    dataset = parts[-1]
 
     def first(read: Callable, keyword: str, *arguments: int):
         """The value in the frame's own group, else in the shared one, else in the dataset itself."""
@@ -273,6 +295,7 @@ def slice_header(
         in_order=tuple(first(text, keyword) or "" for keyword in IN_ORDER),
         instance_number=frame if frame is not None else None if instance is None else int(instance),
         complete=complete,
+        mended=mended_codes(parts, study),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydicom.uid import RawDataStorage
+
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.attributes import NO_IMAGE_MODALITIES, StudyAttributes
 from vertebra_core.reading.files import ArchiveFile, LeftAlone
@@ -157,6 +159,8 @@ def _stack_series(stack: Stack, number: int, n_files: int, settings: ReadingSett
     axes = directions(first)
     repairs = (f"duplicates_dropped:{len(stack.duplicates)}",) if stack.duplicates else ()
     repairs += stack.repairs
+    mended = Counter(code for header in stack.slices for code in header.mended)
+    repairs += tuple(f"{code}:{count}" for code, count in sorted(mended.items()))
     return Series(
         **_shared(first.study, [header.file for header in ordered]),
         stack=number,
@@ -181,7 +185,8 @@ def _stack_series(stack: Stack, number: int, n_files: int, settings: ReadingSett
 def object_series(members: Sequence[ObjectHeader]) -> Series:
     """Make the row of DICOM objects that are no CT image."""
     study = members[0].study
-    has_pixels = study.rows is not None and study.modality not in NO_IMAGE_MODALITIES
+    raw = study.sop_class_uid == RawDataStorage
+    has_pixels = study.rows is not None and study.modality not in NO_IMAGE_MODALITIES and not raw
     return Series(
         **_shared(study, [member.file for member in members]),
         stack=0,
@@ -192,6 +197,7 @@ def object_series(members: Sequence[ObjectHeader]) -> Series:
         extent_mm=None,
         input_digest=_digest(f"{member.file.path} {member.file.version}" for member in members),
         decision=Reason.OTHER_MODALITY if has_pixels else Reason.NOT_AN_IMAGE,
+        decision_detail=study.kind_in_words if has_pixels else "",
         n_files=len(members),
     )
 

@@ -237,7 +237,7 @@ def pixel_digest(header: SliceHeader) -> str:
     """Digest of an image's stored pixels; of its name where they cannot be read."""
     try:
         with open_file(header.file.archive, header.file.path) as stream:
-            pixels = dcmread(stream, force=True).PixelData
+            pixels = dcmread(stream, force=True, specific_tags=["PixelData"]).PixelData
     except VertebraError:  # a store that does not answer says nothing about its files
         raise
     except Exception:  # a damaged file is no duplicate; reading it will say what is wrong
