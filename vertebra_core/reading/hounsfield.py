@@ -20,6 +20,8 @@ LEAST_BELOW_FAT = 1e-3
 """Least share of voxels below `FAT_BELOW_HU`: the tightest spine crops at hand have more than a tenth."""
 BONE_ABOVE_HU = 100.0
 """The densest voxel of a view with any bone is far above; a volume scaled to 0..1 or to unit variance is below."""
+LEAST_RANGE_HU = 500.0
+"""From the lowest to the highest voxel of any view of a spine: 6 cm round it span 1,300 HU and more."""
 CLIPPED_ABOVE_HU, CLIPPED_BELOW_HU = -500.0, 600.0
 """A lowest value above the first, or a highest below the second, that many voxels share exactly is the end of a
 burnt-in window: cortical bone reaches 600 HU and more."""
@@ -120,7 +122,8 @@ def mend_units(
         if _is_body(again):
             hu, counts.counts = _with_air(signed.astype(np.int16), air_below_hu), again.counts
             repairs += ("sign_restored",)
-    if not rescaled and not _is_body(counts) and _is_body(moved := counts.shifted(OFFSET_HU)) and _has_air(moved):
+    nothing_below = counts.share(LOWEST, FAT_BELOW_HU) < LEAST_BELOW_FAT
+    if not rescaled and nothing_below and _is_body(moved := counts.shifted(OFFSET_HU)) and _has_air(moved):
         hu += np.asarray(OFFSET_HU, hu.dtype)
         hu, counts.counts = _with_air(hu, air_below_hu), moved.counts
         repairs += (f"intercept_restored:{OFFSET_HU}",)
@@ -188,12 +191,15 @@ def _refuse_clipped(hu: np.ndarray, low: float, high: float) -> None:
 
 
 def _refuse_wrong_scale(counts: ValueCounts, low: float, high: float) -> None:
-    if high < BONE_ABOVE_HU and low > TISSUE_ABOVE_HU:
+    if high - low < LEAST_RANGE_HU and low > TISSUE_ABOVE_HU:
         raise NotEvaluable(Reason.NOT_HOUNSFIELD, f"values {low:g} to {high:g}: no air and no bone")
     tissue = counts.peak(TISSUE_ABOVE_HU, HIGHEST)
     if not _is_body(counts):
         detail = f"most tissue at {tissue:g}, {TISSUE_PEAK_HU[0]:g} to {TISSUE_PEAK_HU[1]:g} HU expected"
         raise NotEvaluable(Reason.NOT_HOUNSFIELD, detail)
+    lowest = counts.peak(LOWEST, AIR_POSSIBLE_HU[0])
+    if counts.share(LOWEST, AIR_POSSIBLE_HU[0]) > AIR_SHARE and not counts.is_spike(lowest):
+        raise NotEvaluable(Reason.NOT_HOUNSFIELD, f"air at {lowest:g}, {AIR_HU:g} HU expected")
     air = counts.peak(LOWEST, TISSUE_ABOVE_HU)
     below = counts.share(LOWEST, TISSUE_ABOVE_HU)
     near = counts.share(air - NARROW_HU, air + NARROW_HU)
