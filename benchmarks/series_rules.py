@@ -66,7 +66,7 @@ def kernel_of(description: str) -> str | None:
 def read_descriptions(index: Path) -> Counter[str]:
     """Number of CT series by description, "" where there is none."""
     table = pq.read_table(index, columns=["Modality", "SeriesDescription"])
-    ct = table.filter(pc.equal(table["Modality"], "CT"))["SeriesDescription"]
+    ct = table.filter(pc.field("Modality") == "CT")["SeriesDescription"]
     return Counter(text or "" for text in ct.to_pylist())
 
 

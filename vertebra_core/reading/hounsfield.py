@@ -52,8 +52,8 @@ SPIKE = 0.8
 OFFSET_HU = -1024
 """Intercept of unsigned CT pixels since the first scanners of 12 bits; where it is lost, air lies at 0 to 24."""
 SIGN_WRAP = 2**16
-WRAPPED_ABOVE, WRAPPED_SHARE = 2**15 - 1, 1e-3
-"""No scale of CT exceeds 30,710 HU: many values above are negative ones read without their sign."""
+WRAPPED_ABOVE, WRAPPED_SHARE = 2**15 - 1, 0.05
+"""No scale of CT exceeds 30,710 HU: many values above are negative ones (fat, lung, air) read without their sign."""
 
 
 class ValueCounts:
