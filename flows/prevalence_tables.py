@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vertebra_core.epidemiology.compare_definitions import DefinitionResult
     from vertebra_core.epidemiology.coverage import Coverage
     from vertebra_core.epidemiology.intervals import Estimate
+    from vertebra_core.epidemiology.noise_groups import CorrectedGroup
     from vertebra_core.epidemiology.standardise import AgeBands
     from vertebra_core.epidemiology.trends import Slope
 
@@ -18,7 +19,11 @@ HIDDEN = "hidden"
 
 
 def print_answer(
-    answer: "Prevalence", analysis: "Analysis", studies: dict[str, int], grades: dict[str, dict[str, "Estimate"]]
+    answer: "Prevalence",
+    analysis: "Analysis",
+    studies: dict[str, int],
+    grades: dict[str, dict[str, "Estimate"]],
+    corrected: Sequence["CorrectedGroup"] = (),
 ) -> None:
     """Print who is counted, the groups of both units, and how the numbers were made.
 
@@ -30,6 +35,8 @@ def print_answer(
         Number of studies by status.
     grades : dict
         Unit -> distribution over grades; printed in place of groups where given.
+    corrected : sequence of CorrectedGroup
+        Shares without the noise of the heights, where asked for.
     """
     from vertebra_core.epidemiology.definitions import MEANING
     from vertebra_core.epidemiology.selection import RULE_SENTENCES
@@ -48,11 +55,37 @@ def print_answer(
             _print_grades(unit, grades[unit])
         elif groups:
             _print_groups(unit, groups, analysis)
+    if corrected:
+        _print_corrected(corrected, analysis)
     if answer.coverage is not None:
         _print_coverage(answer.coverage, analysis)
     if answer.trend is not None:
         _print_trend(answer.trend)
     _print_remarks(answer, analysis)
+
+
+def _print_corrected(groups: Sequence["CorrectedGroup"], analysis: "Analysis") -> None:
+    """At both bounds; the whole curves are in the JSON document."""
+    for unit in ("patients", "vertebrae"):
+        rows = []
+        for group in groups:
+            if group.answer is None:
+                rows.append([group.name, "", "", NOT_CORRECTED, ""])
+                continue
+            for bound in (analysis.grading.moderate, analysis.grading.mild):
+                at = group.answer.at(bound, unit)
+                spread = f"{percent(at.smaller_noise)} to {percent(at.larger_noise)}"
+                rows.append([group.name, f"<= {bound:.2f}", _share(at.apparent), _share(at.corrected), spread])
+        columns = [" x ".join(analysis.by) or unit, "G", "as read, %", "without noise, % (95 % CI)", "noise -+ 20 %"]
+        print_table(f"Fractured {unit}, corrected for the noise of the heights", columns, rows)
+    for group in groups:
+        if group.answer is None:
+            print(f"{group.name}: not corrected: {group.not_corrected}.")
+        for remark in () if group.answer is None else group.answer.remarks:
+            print(f"{group.name}: {remark}")
+    known = next((group.answer.noise for group in groups if group.answer is not None), None)
+    if known is not None:
+        print(f"Noise measured on {known.measured_on} from {known.n_patients} patients: {known.source}.")
 
 
 def _print_flow(flow: "Flow", min_vertebrae: int, studies: dict[str, int]) -> None:

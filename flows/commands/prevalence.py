@@ -38,6 +38,7 @@ def prevalence(
     sp: float | None = None,
     se_n: int | None = None,
     sp_n: int | None = None,
+    noise: Annotated[bool, Parameter(negative=())] = False,
     compare_definitions: Annotated[bool, Parameter(negative=())] = False,
     hide_small: Annotated[bool, Parameter(negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
@@ -89,6 +90,8 @@ def prevalence(
         Fractured patients on whom the sensitivity was estimated (needs --sp-n).
     sp_n
         Patients without fracture on whom the specificity was estimated (needs --se-n).
+    noise
+        Correct the shares for the noise of the heights, as `vertebra noise` measured it (half a minute a group).
     compare_definitions
         Show all definitions side by side instead.
     hide_small
@@ -113,9 +116,18 @@ def prevalence(
     for_standard = interval in ("gamma", "tiwari")
     if for_standard and standard is None:
         raise WrongUse(f"--interval {interval} is for standardised shares: give --standard, too")
+    if min_vertebrae is not None and min_vertebrae < 1:
+        raise WrongUse(f"--min-vertebrae {min_vertebrae}: at least 1, as nothing is known of a patient without any")
+    if youngest is not None and oldest is not None and oldest < youngest:
+        raise WrongUse(f"--youngest {youngest} --oldest {oldest}: nobody is both")
+    if compare_definitions and (strata or standard or hide_small or noise or se is not None):
+        raise WrongUse("--compare-definitions goes without --by, --standard, --se, --noise and --hide-small")
+    if noise and hide_small:
+        raise WrongUse("--noise fits curves to groups; small cells in them cannot be hidden")
     if standard is not None and {"age_band", "level"} & set(strata):
         raise WrongUse("--standard takes age out of shares of patients: it cannot go with --by age_band or level")
-    snapshot = latest_snapshot(open_layout(cohort))
+    layout = open_layout(cohort)
+    snapshot = latest_snapshot(layout)
     analysis = Analysis(
         grading=_grading(snapshot, mild, moderate, severe),
         definition=definition,
@@ -131,7 +143,7 @@ def prevalence(
         collapse=empty_bands == "join",
         accuracy=_accuracy(se, sp, se_n, sp_n),
     )
-    tables = _tables(snapshot, analysis, heights=compare_definitions)
+    tables = _tables(snapshot, analysis, heights=compare_definitions or noise)
     about = {
         "snapshot": snapshot.name,
         **_choices(analysis),
@@ -149,13 +161,19 @@ def prevalence(
         answer = count(tables, analysis)
     except (EmptyBand, ValueError) as error:
         raise WrongUse(str(error)) from None
+    corrected = _corrected(layout.root, snapshot, tables, analysis) if noise else ()
     if hide_small:
         answer = small_cells.hide_small(answer)
-    distributions = {unit: by_grade(getattr(answer, unit)[-1]) for unit in ("patients", "vertebrae")} if grades else {}
+    units = ("patients", "vertebrae") if grades else ()
+    distributions = {unit: by_grade(getattr(answer, unit)[-1]) for unit in units}
+    if hide_small:
+        distributions = {unit: small_cells.hide_small_grades(one) for unit, one in distributions.items()}
     if as_json:
-        print_json({**about, "prevalence": answer, **distributions})
+        print_json(
+            {**about, "prevalence": answer, **distributions, **({"noise_corrected": corrected} if noise else {})}
+        )
     else:
-        printed.print_answer(answer, analysis, about["studies"], distributions)
+        printed.print_answer(answer, analysis, about["studies"], distributions, corrected)
 
 
 def _strata(by: str | None) -> tuple[str, ...]:
@@ -197,6 +215,14 @@ def _accuracy(se: float | None, sp: float | None, se_n: int | None, sp_n: int | 
         return Accuracy(se, sp, se_n, sp_n)
     except ValueError as error:
         raise WrongUse(str(error)) from None
+
+
+def _corrected(root: "Place", snapshot: "Place", tables: "Tables", analysis: "Analysis"):
+    """Every group corrected for the noise that lies beside the cohort."""
+    from vertebra_core.epidemiology.noise_groups import corrected_groups
+    from vertebra_core.epidemiology.noise_model import NOISE_FILE, digest_of, read_noise
+
+    return corrected_groups(tables, analysis, read_noise(root / NOISE_FILE), digest_of(snapshot))
 
 
 def _tables(snapshot: "Place", analysis: "Analysis", heights: bool) -> "Tables":

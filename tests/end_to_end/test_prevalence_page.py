@@ -114,6 +114,11 @@ def test_what_a_person_reads(ask, words, expected):
         ("--se 0.3 --sp 0.4", "no better than chance"),
         ("--moderate 0.85", "bounds fall"),
         ("--definition fancy", "definition"),
+        ("--min-vertebrae 0", "at least 1"),
+        ("--youngest 70 --oldest 60", "nobody is both"),
+        ("--compare-definitions --by sex", "goes without"),
+        ("--noise", "no measured noise"),
+        ("--noise --hide-small", "cannot be hidden"),
     ],
 )
 def test_wrong_use_is_one_clear_line(ask, words, complaint):

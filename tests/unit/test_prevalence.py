@@ -12,7 +12,7 @@ from vertebra_core.epidemiology.cases import Tables
 from vertebra_core.epidemiology.compare_definitions import compare_definitions
 from vertebra_core.epidemiology.intervals import share_of
 from vertebra_core.epidemiology.prevalence import by_grade, prevalence
-from vertebra_core.epidemiology.small_cells import hide_small
+from vertebra_core.epidemiology.small_cells import hide_small, hide_small_grades
 from vertebra_core.epidemiology.standard_populations import STANDARDS
 from vertebra_core.epidemiology.standardise import EmptyBand
 from vertebra_core.errors import Reason, WrongUse
@@ -270,6 +270,18 @@ def test_small_cells_are_hidden_and_cannot_be_had_by_subtraction():
     assert hidden(8, 3, 6) == ["M", "O"]  # O with 6 is hidden too: M would be all less F less O
     assert hidden(8, 3, 4) == ["M", "O"]
     assert hidden(8, 0, 6) == []
+
+
+def test_small_grades_are_hidden_with_their_neighbour():
+    def shown(*counts):
+        grades = dict(
+            zip(("normal", "mild", "moderate", "severe"), (share_of(c, sum(counts)) for c in counts), strict=True)
+        )
+        return [one.count for one in hide_small_grades(grades).values()]
+
+    assert shown(80, 10, 8, 2) == [80, 10, None, None]
+    assert shown(80, 10, 4, 3) == [80, 10, None, None]
+    assert shown(80, 10, 5, 0) == [80, 10, 5, 0]
 
 
 def test_a_trend_is_given_over_age_and_year_only():

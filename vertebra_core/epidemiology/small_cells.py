@@ -34,6 +34,31 @@ def hide_small(answer: Prevalence, below: int = SMALL_CELL) -> Prevalence:
     )
 
 
+def hide_small_grades(grades: dict[str, Estimate], below: int = SMALL_CELL) -> dict[str, Estimate]:
+    """A distribution over grades without small cells.
+
+    Parameters
+    ----------
+    grades : dict
+        From `vertebra_core.epidemiology.prevalence.by_grade`; they add up to everybody.
+    below : int
+        Smallest number of people that is shown.
+    """
+    names = list(grades)
+    hidden = {i for i, name in enumerate(names) if is_small(grades[name].count, grades[name].n, below)}
+    hidden |= _next_smallest([grades[name] for name in names], hidden)
+    shown = {name: one for i, (name, one) in enumerate(grades.items()) if i not in hidden}
+    return {name: shown.get(name, Estimate(None, grades[name].n, None, None, None)) for name in names}
+
+
+def _next_smallest(cells: list[Estimate], hidden: set[int]) -> set[int]:
+    """What must go with a single hidden part of a known whole."""
+    rest = [i for i in range(len(cells)) if i not in hidden]
+    if len(hidden) != 1 or not rest:
+        return set()
+    return {min(rest, key=lambda i: (cells[i].count or 0, cells[i].n or 0))}
+
+
 def is_small(count: int | None, n: int | None, below: int) -> bool:
     """True for a cell that is hidden.
 
@@ -49,10 +74,8 @@ def _groups(groups: tuple[Group, ...], below: int) -> tuple[Group, ...]:
     for bound in BOUNDS:
         cells = [getattr(group, bound) for group in groups]
         hidden = {i for i, cell in enumerate(cells) if is_small(cell.count, group_size(groups[i], cell), below)}
-        parts = range(len(cells) - 1)
-        if len(hidden & set(parts)) == 1 and len(parts) > 1:
-            rest = [i for i in parts if i not in hidden]
-            hidden.add(min(rest, key=lambda i: (cells[i].count, cells[i].n)))
+        parts = {i for i in hidden if i < len(cells) - 1}
+        hidden |= _next_smallest(cells[:-1], parts)
         few = any(group_size(groups[i], cells[i]) < below for i in hidden)  # then their numbers could be had likewise
         groups = tuple(_without(group, bound, few) if i in hidden else group for i, group in enumerate(groups))
     return groups
