@@ -28,6 +28,9 @@ NOT_CT = {
     Reason.LOCALIZER,
     Reason.REPORT_PAGE,
     Reason.NOT_A_VOLUME,
+    Reason.PROJECTION,
+    Reason.DERIVED_MAP,
+    Reason.TIME_SERIES,
     Reason.NOT_DICOM,
 }
 """Decisions that say least about why a study was not measured: any other series of the study speaks first."""

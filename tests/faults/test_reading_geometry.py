@@ -207,8 +207,9 @@ def test_r7_other_planes_that_form_a_volume_are_read(plane, b0_heights, tmp_path
     np.testing.assert_allclose(measured_heights(volume), b0_heights, atol=1e-6)
 
 
+@pytest.mark.parametrize("says", [None, -11.0], ids=["no tag", "another tilt in the tag"])
 @pytest.mark.parametrize("degrees", [8.0, 25.0])
-def test_r7_a_tilted_gantry_is_kept_as_it_lies(degrees, tmp_path):
+def test_r7_a_tilted_gantry_is_kept_as_it_lies(degrees, says, tmp_path):
     """Each slice is tilted about x; the table still moves along z: the affine is sheared, the heights are not."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     tilted = replace(Study(), orientation=(1, 0, 0, 0, float(cosine), float(-sine)))
@@ -219,10 +220,52 @@ def test_r7_a_tilted_gantry_is_kept_as_it_lies(degrees, tmp_path):
         points = np.stack(np.broadcast_arrays(x[None], (y * cosine)[:, None], (height - y * sine)[:, None]), -1)
         hu = np.nan_to_num(sample_volume(volume, points), nan=-1000)
         position = [x[0], float(y[0] * cosine), float(height - y[0] * sine)]
-        save(ct_slice(hu, position, grid.spacing, tilted, index + 1), tmp_path / f"{index}.dcm")
+        ds = ct_slice(hu, position, grid.spacing, tilted, index + 1)
+        if says is not None:
+            ds.GantryDetectorTilt = says
+        save(ds, tmp_path / f"{index}.dcm")
     _, read = read_only(tmp_path)
     assert read.repairs == (f"gantry_tilt_degrees:{degrees:.1f}",)
     np.testing.assert_allclose(measured_heights(read)[SHOWN], measured_heights(volume)[SHOWN], atol=0.35)
+
+
+@pytest.mark.parametrize("follows", ["the table", "the normal"])
+def test_r7_slices_swivelled_to_the_side_show_the_same_heights(follows, tmp_path):
+    """Turned by 12 degrees about the y axis: sheared where the table moves along z, else an oblique acquisition."""
+    cosine, sine = np.cos(np.radians(12)), np.sin(np.radians(12))
+    row, normal = np.array([cosine, 0, -sine]), np.array([sine, 0, cosine])
+    step = np.array([0.0, 0, 1]) if follows == "the table" else normal
+    study = replace(Study(), orientation=(*row.tolist(), 0.0, 1.0, 0.0))
+    volume = Volume(b0_hu(), read_grid(Grid()))
+    x, y = np.arange(100) - 49.5, np.arange(96) - 47.5
+    for index, z in enumerate(np.arange(-80.0, 80.0, 2.0)):
+        points = step * z + x[None, :, None] * row + y[:, None, None] * np.array([0.0, 1, 0])
+        hu = np.nan_to_num(sample_volume(volume, points), nan=-1000)
+        save(ct_slice(hu, list(points[0, 0]), (1.0, 1.0, 2.0), study, index + 1), tmp_path / f"{index}.dcm")
+    _, read = read_only(tmp_path)
+    assert read.repairs == (("gantry_tilt_degrees:12.0",) if follows == "the table" else ())
+    np.testing.assert_allclose(measured_heights(read)[SHOWN], measured_heights(volume)[SHOWN], atol=0.35)
+
+
+def test_r7_a_shear_that_the_positions_show_is_followed(clean, b0_heights, tmp_path):
+    """Axial slices whose positions drift sideways by 10 degrees: heights along z are those of the positions."""
+
+    def drifting(ds, index):
+        x, y, z = map(float, ds.ImagePositionPatient)
+        ds.ImagePositionPatient = [x + 2.0 * index * np.tan(np.radians(10)), y, z]
+        return ds
+
+    copy_of(clean, tmp_path, drifting)
+    _, volume = read_only(tmp_path)
+    assert volume.repairs == ("gantry_tilt_degrees:10.0",)
+    assert volume.patient_from_voxel[2, 2] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.5), (0.7, 1.4)])
+def test_r7_pixels_need_not_be_square(spacing, clean, tmp_path):
+    copy_of(clean, tmp_path, lambda ds, index: set_value(ds, "PixelSpacing", list(spacing)))
+    _, volume = read_only(tmp_path)
+    np.testing.assert_allclose(volume.spacing, (spacing[1], spacing[0], 2.0))
 
 
 def read_grid(grid: Grid) -> np.ndarray:

@@ -7,9 +7,8 @@ from dicom_cases import (
     stored_pixels,
 )
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    MRImageStorage,
-)
+from pydicom.encaps import encapsulate
+from pydicom.uid import MPEG2MPML, MRImageStorage
 from reading_cases import changed, end_of, with_value
 
 from vertebra_core.errors import Reason
@@ -62,6 +61,44 @@ def whole_millimetres(ds: Dataset, index: int) -> Dataset:
     return ds
 
 
+def at(place):
+    """Slices at other heights, each an instance of its own with pixels of its own."""
+
+    def edit(ds: Dataset, index: int) -> Dataset:
+        ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], place(index)]
+        return ds
+
+    return edit
+
+
+def sheared(ds: Dataset, index: int) -> Dataset:
+    x, y, z = map(float, ds.ImagePositionPatient)
+    ds.ImagePositionPatient = [x, y + 2.0 * index, z]
+    return ds
+
+
+def twins(ds: Dataset, index: int) -> Dataset:
+    """Two different images at each place, of alternating numbers; nothing else tells them apart."""
+    del ds.AcquisitionNumber
+    return at(lambda index: 2.0 * (index // 2))(ds, index)
+
+
+def as_floats(ds: Dataset, index: int) -> Dataset:
+    """Float pixels (PS3.3 C.7.6.24), one of them not a number."""
+    hu = stored_pixels(ds).astype("<f4") - 1024
+    hu[0, 0] = np.nan
+    del ds.PixelData
+    ds.FloatPixelData, ds.BitsAllocated, ds.RescaleIntercept = hu.tobytes(), 32, 0
+    return ds
+
+
+def in_syntax_of_mpeg(ds: Dataset, _) -> Dataset:
+    ds.file_meta.TransferSyntaxUID = MPEG2MPML
+    ds.PixelData = encapsulate([bytes(100)])
+    ds["PixelData"].VR = "OB"
+    return ds
+
+
 BAD_SERIES = {
     "an MR": (mr, Reason.OTHER_MODALITY),
     "modality MR alone": (with_value("Modality", "MR"), Reason.OTHER_MODALITY),
@@ -85,6 +122,20 @@ BAD_SERIES = {
         lambda ds, _: set_pixels(with_value("RescaleIntercept", 0)(ds, 0), np.full((48, 50), -2000), signed=True) or ds,
         Reason.CONSTANT_IMAGE,
     ),
+    "a scout": (with_value("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), Reason.LOCALIZER),
+    "a MIP": (with_value("ImageType", ["DERIVED", "SECONDARY", "AXIAL", "MIP"]), Reason.PROJECTION),
+    "a subtraction": (with_value("ImageType", ["DERIVED", "SECONDARY", "SUBTRACTION"]), Reason.DERIVED_MAP),
+    "a curved reformat": (with_value("ImageType", ["DERIVED", "SECONDARY", "CURVED"]), Reason.NOT_A_VOLUME),
+    "a dose report": (with_value("ImageType", ["DERIVED", "SECONDARY", "SCREEN SAVE"]), Reason.REPORT_PAGE),
+    "an RT dose": (with_value("Modality", "RTDOSE"), Reason.NOT_AN_IMAGE),
+    "bolus tracking": (at(lambda index: 0.0), Reason.TIME_SERIES),
+    "every fourth slice missing": (lambda ds, index: ds if index % 4 else None, Reason.MISSING_SLICES),
+    "uneven all along": (at(lambda index: 2.0 * index + 0.7 * (index % 3 > 0)), Reason.UNEVEN_SPACING),
+    "sheared by 45 degrees": (sheared, Reason.GANTRY_TILT),
+    "pixels not a number": (as_floats, Reason.NOT_FINITE),
+    "a codec nobody has": (in_syntax_of_mpeg, Reason.DECODER_MISSING),
+    "7 slices": (lambda ds, index: ds if index < 7 else None, Reason.TOO_FEW_SLICES),
+    "alike, alternating": (twins, Reason.AMBIGUOUS_STACK),
 }
 
 
@@ -93,3 +144,30 @@ BAD_SERIES = {
 def test_a_bad_series_has_its_own_reason(case, small, tmp_path):
     edit, reason = BAD_SERIES[case]
     assert end_of(changed(small, tmp_path, edit)) == [reason]
+
+
+TESTED_ELSEWHERE = {
+    # Of files that belong to no series: test_reading_files.
+    Reason.NOT_DICOM,
+    Reason.UNREADABLE,
+    Reason.EMPTY_FILE,
+    Reason.ALREADY_SEEN,
+    # Of zip and tar files (test_reading_packed), and of studies that still arrive.
+    Reason.ENCRYPTED_ARCHIVE,
+    Reason.DAMAGED_ARCHIVE,
+    Reason.NESTED_ARCHIVE,
+    Reason.ARCHIVE_TOO_LARGE,
+    Reason.ARRIVING,
+    # Of series beside a better one: test_reading_selection and test_reading_stacks.
+    Reason.NOT_INDEX_SERIES,
+    Reason.OTHER_STACK,
+    Reason.OTHER_PHASE,
+}
+
+
+def test_every_reason_of_reading_is_produced_by_a_made_case():
+    reasons = list(Reason)
+    of_reading = set(reasons[: reasons.index(Reason.NO_SPINE)])
+    made = {reason for _, reason in BAD_SERIES.values()}
+    assert of_reading - made == TESTED_ELSEWHERE
+    assert len({reason.code for reason in reasons}) == len(reasons)

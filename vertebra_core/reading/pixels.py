@@ -36,6 +36,8 @@ PIXEL_ATTRIBUTES = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "PixelData",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
 )
 """All that decoding needs; everything else, 64 MB of private data included, is passed over."""
 TISSUE_ABOVE_HU = -900.0
