@@ -20,6 +20,7 @@ class Reason(Enum):
     LOCALIZER = "localizer", "A localizer (scout) image."
     REPORT_PAGE = "report_page", "A dose or summary page stored as CT."
     NOT_A_VOLUME = "not_a_volume", "Single or reformatted 2D images that do not form an axial volume."
+    NOT_A_PATIENT = "not_a_patient", "An animal, or a phantom of quality control, by its header."
     PROJECTION = "projection", "Slabs of largest or smallest values (MIP, MinIP): no voxel shows one place."
     DERIVED_MAP = "derived_map", "A map computed from other images (subtraction, iodine, perfusion, bone removed)."
     TIME_SERIES = "time_series", "One place taken many times (bolus tracking, perfusion): not a volume."

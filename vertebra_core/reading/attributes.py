@@ -55,6 +55,7 @@ IMAGE_MODALITIES = {
     "XC",
 }
 """Modality of images (PS3.3 C.7.3.1.1.1), as far as they are met beside CT."""
+HUMAN = {"", "human", "homo sapiens"}
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -90,6 +91,7 @@ class StudyAttributes:
     sex: str | None
     study_date: str | None
     content: str = "plain"
+    is_patient: bool = True
 
     @property
     def may_be_ct(self) -> bool:
@@ -272,6 +274,13 @@ def mended_codes(parts: Sequence[Dataset], study: StudyAttributes) -> tuple[str,
     return codes
 
 
+def is_patient(dataset: Dataset) -> bool:
+    """False for an animal and for what is scanned to check the scanner (PS3.3 C.7.1.1, C.7.6.1)."""
+    species = text(dataset, "PatientSpeciesDescription").lower()
+    checked = {text(dataset, name).upper() for name in ("QualityControlImage", "QualityControlSubject")}
+    return species in HUMAN and "YES" not in checked
+
+
 def study_attributes(dataset: Dataset, file: ArchiveFile) -> StudyAttributes:
     """Gather the attributes shared by a series, with the folder in place of UIDs that are absent."""
     folder = file.path.rpartition("/")[0] or "."
@@ -308,4 +317,5 @@ def study_attributes(dataset: Dataset, file: ArchiveFile) -> StudyAttributes:
         age_years=age_in_years(text(dataset, "PatientAge"), iso_date(text(dataset, "PatientBirthDate")), study_date),
         sex=sex if sex in {"F", "M", "O"} else None,
         study_date=study_date,
+        is_patient=is_patient(dataset),
     )

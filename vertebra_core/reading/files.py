@@ -240,12 +240,17 @@ def open_file(archive: str, path: str, size: int | None = None) -> BinaryIO:
     if outer := _open_already(name):
         return _kept_open(outer).open(name[len(outer) + 1 :])
     try:
-        return remote.open_ranged(name, size) if is_url(name) else open(name, "rb")
+        return remote.open_ranged(name, size) if is_url(name) else open(name, "rb", opener=_without_waiting)
     except (FileNotFoundError, NotADirectoryError):  # in a zip or tar file, or gone
         outer = _packed_above(name)
         if outer is None:
             raise
         return _kept_open(outer).open(name[len(outer) + 1 :])
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    """Open what may have become a pipe since it was listed, which would block for ever."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _open_already(name: str) -> str | None:

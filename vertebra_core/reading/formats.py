@@ -100,9 +100,18 @@ def series_headers(series: Series) -> list[SliceHeader]:
         by_path[path] = {header.frame or 0: header for header in found if isinstance(header, SliceHeader)}
     frames = series.frames or (0,) * len(series.files)
     try:
-        return [by_path[path][frame] for path, frame in zip(series.files, frames, strict=True)]
+        headers = [by_path[path][frame] for path, frame in zip(series.files, frames, strict=True)]
     except KeyError:
         raise NotEvaluable(Reason.UNREADABLE, "a file of the series can no longer be read as an image") from None
+    others = [header for header in headers if not _is_of(header, series)]
+    if others:
+        raise NotEvaluable(Reason.UNREADABLE, f"{len(others)} files of the series now belong to another one")
+    return headers
+
+
+def _is_of(header: SliceHeader, series: Series) -> bool:
+    """Whether an image still has the series UID that the inventory met; one of two archives may have it prefixed."""
+    return not header.study.series_uid_in_header or series.series_uid.endswith(header.study.series_uid)
 
 
 def _stack_slices(

@@ -49,6 +49,8 @@ def judge_stack(stack: Stack, settings: ReadingSettings) -> tuple[SliceGrid | No
 def _kind_of_image(header: SliceHeader) -> Reason | None:
     """Recognise what is stored as CT but is no slice of a CT volume."""
     study = header.study
+    if not study.is_patient:
+        return Reason.NOT_A_PATIENT
     if is_localizer(header):
         return Reason.LOCALIZER
     no_place = header.position is None or header.orientation is None

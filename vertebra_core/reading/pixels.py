@@ -130,7 +130,7 @@ def _complete_description(dataset: Dataset) -> None:
         implicit, _ = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     for keyword, only_value in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
-        if keyword not in dataset:
+        if dataset.get(keyword) in (None, ""):
             setattr(dataset, keyword, only_value)
 
 
