@@ -135,6 +135,7 @@ BAD_SERIES = {
     "pixels not a number": (as_floats, Reason.NOT_FINITE),
     "a codec nobody has": (in_syntax_of_mpeg, Reason.DECODER_MISSING),
     "7 slices": (lambda ds, index: ds if index < 7 else None, Reason.TOO_FEW_SLICES),
+    "a dog": (with_value("PatientSpeciesDescription", "Canis lupus familiaris"), Reason.NOT_A_PATIENT),
     "alike, alternating": (twins, Reason.AMBIGUOUS_STACK),
 }
 
