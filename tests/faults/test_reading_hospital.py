@@ -1,6 +1,7 @@
 """What a hospital archive holds that nobody listed: for each the truth comes out, or a reason, and nothing is lost."""
 
 import errno
+import gzip
 import multiprocessing
 import os
 import shutil
@@ -341,6 +342,16 @@ def test_a_run_over_an_archive_of_such_names_and_identities_ends_with_a_row_for_
     night = screen_archives([archive], tmp_path / "cohort", settings, "loop", "fuzz_run:only_read", lambda line: None)
     assert night.settled.reasons == {"no_spine": 2, "too_few_slices": 2}
     assert night.files_seen == 3 * N_SLICES + 1
+
+
+def test_a_series_of_gzipped_dicom_files_is_read(small, tmp_path, small_hu):
+    for path in small.iterdir():
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+    same_volume(tmp_path, small_hu)
+    (tmp_path / "slice_0020.dcm.gz").write_bytes((tmp_path / "slice_0020.dcm.gz").read_bytes()[:1500])
+    inventory = take(tmp_path)
+    assert inventory.left_alone == {Reason.DAMAGED_ARCHIVE: 1}
+    assert inventory.series[0].n_slices == N - 1
 
 
 # -- between inventory and reading --------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ PYDICOM_FILES: dict[str, tuple[str, int]] = {
     "test_files/rt*.dcm": ("not_an_image", 9),
     "test_files/test-SR.dcm": ("not_an_image", 1),
     "test_files/waveform_ecg.dcm": ("not_an_image", 1),
-    "test_files/*.gz": ("left: not_dicom", 1),
+    "test_files/zipMR.gz": ("other_modality", 1),  # a gzipped DICOM file
     "test_files/*.dcm": ("other_modality", 50),  # MR, ultrasound, nuclear medicine, colour pictures
 }
 

@@ -60,6 +60,10 @@ class Member:
     encrypted: bool = False
 
 
+ALONE = "dicom"
+"""Name of what a gzipped DICOM file holds, as of a member of an archive."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """An open zip or tar file: its members in order, and how one of them is opened by its name."""
@@ -77,12 +81,17 @@ class Packed:
 
 
 def sniff_packed(start: bytes) -> bool:
-    """Tell whether the first bytes are those of a zip, tar or tar.gz file."""
-    return start[:4] in (b"PK\x03\x04", b"PK\x05\x06") or _is_tar(start) or _is_tar(_unpack_start(start))
+    """Tell whether the first bytes are those of a zip, tar or tar.gz file, or of a gzipped DICOM file."""
+    inner = _unpack_start(start)
+    return start[:4] in (b"PK\x03\x04", b"PK\x05\x06") or _is_tar(start) or _is_tar(inner) or _is_dicom(inner)
 
 
 def _is_tar(start: bytes) -> bool:
     return start[257:262] == b"ustar"
+
+
+def _is_dicom(start: bytes) -> bool:
+    return start[128:132] == b"DICM"
 
 
 def _unpack_start(start: bytes) -> bytes:
@@ -119,7 +128,9 @@ def opened(file: BinaryIO, size: int) -> Iterator[Packed]:
         with nameless_file() as content:
             unpacked = _unpack(gzip.GzipFile(fileobj=file), content, size)
             content.seek(0)
-            yield _tar(content, unpacked)
+            inner = content.read(SNIFF_BYTES)
+            content.seek(0)
+            yield _tar(content, unpacked) if _is_tar(inner) else _alone(content, unpacked)
     else:
         yield _zip(file, size)
 
@@ -136,6 +147,11 @@ def _zip(file: BinaryIO, size: int) -> Packed:
         for name, one in entries.items()
     )
     return Packed(tuple(members), lambda name: archive.open(entries[name]))  # type: ignore[return-value]
+
+
+def _alone(file: BinaryIO, size: int) -> Packed:
+    """One gzipped DICOM file, as some archives keep each of theirs."""
+    return Packed((Member(ALONE, size, str(size)),), lambda name: part_of(file, 0, size))
 
 
 def _tar(file: BinaryIO, size: int) -> Packed:
