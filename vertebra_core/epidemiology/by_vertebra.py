@@ -1,6 +1,6 @@
 """Prevalence by vertebra, with patients as clusters; by level also weighted by inverse coverage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from vertebra_core.epidemiology.clusters import clustered_estimate
 from vertebra_core.epidemiology.coverage import Coverage, LevelCoverage, hajek, level_weights, mean_over_levels
 from vertebra_core.epidemiology.strata import (
     ALL,
+    NOT_KNOWN,
     Grouping,
     Stratum,
     cross,
@@ -80,15 +81,31 @@ def vertebra_groups(cases: Cases, analysis: Analysis) -> tuple[Group, ...]:
 
 def _groups_by_level(cases: Cases, analysis: Analysis) -> list[Group]:
     """A patient is a cluster of its own in every group it has a vertebra in."""
-    strata = [_stratum_of_vertebrae(cases, name) for name in analysis.by]
-    grouping, n_people = cross(strata), max(len(cases.people), 1)
-    pairs, cluster = np.unique(grouping.codes * n_people + cases.patient, return_inverse=True)
-    counts = cluster_counts(cases, cluster, len(pairs), analysis)
-    ends = np.searchsorted(pairs, np.arange(len(grouping.names) + 1) * n_people)  # pairs are sorted by group
-    return [
-        counts.group(name, strata, slice(ends[number], ends[number + 1]), analysis)
-        for number, (name, strata) in enumerate(_named(grouping, analysis))
-    ]
+    grouping = cross([_stratum_of_vertebrae(cases, name) for name in analysis.by])
+    rows, ends = by_code(grouping.codes, len(grouping.names))
+    groups = []
+    for number, (name, strata) in enumerate(_named(grouping, analysis)):
+        of = rows[ends[number] : ends[number + 1]]
+        part = replace(cases, patient=cases.patient[of], level=cases.level[of], ratio=cases.ratio[of])
+        # A study has one vertebra of a level, so that rows are patients, but for those without a level.
+        known = strata["level"] != NOT_KNOWN
+        people = np.arange(len(of)) if known else np.unique(part.patient, return_inverse=True)[1]
+        counts = cluster_counts(part, people, int(people.max(initial=-1)) + 1, analysis)
+        groups.append(counts.group(name, strata, slice(None), analysis))
+    return groups
+
+
+def by_code(codes: Int[np.ndarray, "rows"], size: int) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "ends"]]:
+    """Rows in order of their code, and where each code begins (and the last one ends).
+
+    Examples
+    --------
+    >>> rows, ends = by_code(np.array([1, 0, 1, 2]), 3)
+    >>> rows.tolist(), ends.tolist()
+    ([1, 0, 2, 3], [0, 1, 3, 4])
+    """
+    small = codes.astype(np.int16) if size <= np.iinfo(np.int16).max else codes  # 16 bits are sorted in one pass
+    return np.argsort(small, kind="stable"), np.r_[0, np.cumsum(np.bincount(codes, minlength=size))]
 
 
 def _named(grouping: Grouping, analysis: Analysis) -> list[tuple[str, dict[str, str]]]:
@@ -111,23 +128,24 @@ def coverage_by_level(cases: Cases, levels_in_view: pa.Table, grading: GradingSe
         Rows of other studies than index studies are left out.
     """
     of_index = place_in(levels_in_view["study_key"], cases.people["study_key"].combine_chunks()) >= 0
-    shown = level_codes(levels_in_view["level"].filter(pa.array(of_index)))
+    shown = level_codes(levels_in_view["level"])[of_index]
     in_view = np.bincount(shown[shown >= 0], minlength=len(LEVELS))
     of = np.isfinite(cases.ratio) & (cases.level >= 0)
     level, patient = cases.level[of].astype(int), cases.patient[of]
     positive = reaches(cases.ratio[of], grading.moderate)
     mix = cross([stratum_of(cases.people, name) for name in COVERAGE_STRATA]).codes  # type: ignore[arg-type]
     weighted = level_weights(level, mix[patient], mix, len(LEVELS))
+    order, ends = by_code(level, len(LEVELS))
     rows = []
-    for number in np.flatnonzero(in_view + np.bincount(level, minlength=len(LEVELS))).tolist():
-        here = level == number
-        n = int(here.sum())
-        share = hajek(positive[here], weighted.weights[here], patient[here]) if n else None
+    for number in np.flatnonzero(in_view + np.diff(ends)).tolist():
+        here = order[ends[number] : ends[number + 1]]
+        n = len(here)
+        share = hajek(positive[here], weighted.weights[here]) if n else None
         never = float(weighted.never_seen[number])
         rows.append(LevelCoverage(LEVELS[number], int(in_view[number]), n, int(positive[here].sum()), share, never))
-    whole = np.isin(level, [LEVELS.index(name) for name in SPINE])
+    whole = np.isin(np.arange(len(LEVELS)), [LEVELS.index(name) for name in SPINE])[level]
     mean = None
     if whole.any():
         mean = mean_over_levels(positive[whole], weighted.weights[whole], level[whole], patient[whole])
-    present = tuple(name for name in SPINE if (level[whole] == LEVELS.index(name)).any())
+    present = tuple(name for name in SPINE if np.diff(ends)[LEVELS.index(name)])
     return Coverage(tuple(rows), len(cases.people), COVERAGE_STRATA, weighted.capped, mean, present)

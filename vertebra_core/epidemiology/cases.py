@@ -86,11 +86,10 @@ def cases_of(vertebrae: pa.Table, people: pa.Table, definition: DefinitionName =
     """
     row = place_in(vertebrae["study_key"], people["study_key"].combine_chunks())
     kept = (row >= 0) & vertebrae["g"].is_valid().to_numpy()
-    patient, vertebrae = row[kept].astype(np.int32), vertebrae.filter(pa.array(kept))
-    level = level_codes(vertebrae["level"])
+    patient, level = row[kept].astype(np.int32), level_codes(vertebrae["level"])[kept]
     if definition == "genant":
-        return Cases(people, patient, level, vertebrae["g"].to_numpy().astype(float))
-    heights = np.stack([vertebrae[name].to_numpy().astype(float) for name in HEIGHTS], 1)
+        return Cases(people, patient, level, vertebrae["g"].to_numpy().astype(float)[kept])
+    heights = np.stack([vertebrae[name].to_numpy().astype(float)[kept] for name in HEIGHTS], 1)
     if definition == "height-loss":
         return Cases(people, patient, level, height_loss_ratio(heights))
     sex = stratum_of(people, "sex")

@@ -123,17 +123,16 @@ def mean_over_levels(
     Parameters
     ----------
     positive, weights, level, patient : array
-        Of the assessed vertebrae; without `patient` each is a patient of its own.
+        Of the assessed vertebrae. `patient` is a position; without it each vertebra is a patient of its own.
     """
     positive, weights = np.asarray(positive, float), np.asarray(weights, float)
-    patient = np.arange(len(weights)) if patient is None else np.unique(patient, return_inverse=True)[1]
-    present, level = np.unique(level, return_inverse=True)
     total = np.bincount(level, weights)
-    shares = np.bincount(level, weights * positive) / total
-    share = float(shares.mean())
-    influence = weights * (positive - shares[level]) / total[level] / len(present)
-    by_patient = np.bincount(patient, influence)
-    k = len(by_patient)
+    occurs = total > 0
+    shares = np.divide(np.bincount(level, weights * positive), total, out=np.zeros_like(total), where=occurs)
+    share = float(shares[occurs].mean())
+    influence = weights * (positive - shares[level]) / total[level] / occurs.sum()
+    by_patient = influence if patient is None else np.bincount(patient, influence)
+    k = len(influence) if patient is None else int(np.count_nonzero(np.bincount(patient)))
     se = float(np.sqrt(k / (k - 1) * (by_patient**2).sum())) if k > 1 else float("inf")
     low, high = beta_interval(share, se, k, len(weights))
     return Weighted(share, se if k > 1 else None, low, high, float(weights.sum() ** 2 / (weights**2).sum()))

@@ -86,9 +86,17 @@ def stratum_of(people: pa.Table, name: StratumName) -> Stratum:
 
 
 def place_in(column: pa.ChunkedArray, values: pa.Array | pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
-    """Position of each value of a column in `values`; -1 where it is NULL or not among them."""
-    place = pc.call_function("index_in", [column], pc.SetLookupOptions(values))
-    return place.fill_null(-1).to_numpy()
+    """Position of each value of a column in `values`; -1 where it is NULL or not among them.
+
+    Tables have runs of equal keys (the vertebrae of a study): each run is looked up once.
+    """
+    runs = [pc.call_function("run_end_encode", [chunk]) for chunk in column.chunks]
+    if not runs:
+        return _no_codes()
+    distinct = pa.chunked_array([run.values for run in runs])
+    place = pc.call_function("index_in", [distinct], pc.SetLookupOptions(values)).fill_null(-1).to_numpy()
+    lengths = [np.diff(run.run_ends.to_numpy(), prepend=0) for run in runs]
+    return np.repeat(place, np.concatenate(lengths))
 
 
 def encode(column: pa.ChunkedArray) -> Stratum:
@@ -108,7 +116,8 @@ def ages_of(people: pa.Table) -> Float[np.ndarray, "people"]:
 
 def level_codes(column: pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
     """Position in `LEVELS`, -1 where not known."""
-    return place_in(column, pa.array(LEVELS)).astype(np.int8)
+    place = pc.call_function("index_in", [column], pc.SetLookupOptions(pa.array(LEVELS)))
+    return place.cast(pa.int8()).fill_null(-1).to_numpy()
 
 
 def level_stratum(codes: Int[np.ndarray, "rows"]) -> Stratum:
