@@ -100,7 +100,7 @@ class CorrectedPrevalence:
         Of these, patients with enough vertebrae for the curve of patients.
     n_vertebrae : int
     n_eligible : int
-        Patients with a measured vertebra and slices of a class of the noise.
+        Patients with an index study and slices of a class of the noise.
     n_outside : int
         Patients left out of both curves: the noise was not measured for slices like theirs.
     min_vertebrae : int
@@ -200,7 +200,7 @@ def corrected_prevalence(
         n_outside=n_outside,
         min_vertebrae=min_vertebrae,
         rhat=rhat,
-        remarks=_remarks(noise, len(cases.counts), n_eligible, n_outside),
+        remarks=_remarks(noise, len(cases.counts), n_eligible, n_outside, n_eligible > most_patients),
     )
 
 
@@ -235,15 +235,20 @@ def _cases(
     rng: np.random.Generator,
     most_patients: int,
 ) -> tuple[NoisyCases, int]:
-    """Vertebrae of (some of) the patients whose noise is known, and how many such patients there are."""
-    row = _place_in(vertebrae["study_key"], index_studies["study_key"].combine_chunks())
-    heights = np.stack([vertebrae[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in NEEDED[2:]], 1)
-    study = row.fill_null(-1).to_numpy()
-    kept = np.flatnonzero((study >= 0) & np.all(np.isfinite(heights) & (heights > 0), axis=1))
-    kept = kept[classes[study[kept]] >= 0]
-    eligible = np.unique(study[kept])
+    """Vertebrae of the patients whose noise is known, or of some of them, and how many such patients there are.
+
+    The patients are chosen first, so that of a million only the rows of a thousand are ever looked at closely.
+    """
+    eligible = np.flatnonzero(classes >= 0)
+    chosen = eligible
     if len(eligible) > most_patients:
-        kept = kept[np.isin(study[kept], rng.choice(eligible, most_patients, replace=False))]
+        chosen = np.sort(rng.choice(eligible, most_patients, replace=False))
+    keys = index_studies["study_key"].combine_chunks().take(pa.array(chosen))
+    row = _place_in(vertebrae["study_key"], keys)
+    vertebrae, row = vertebrae.filter(row.is_valid()), row.drop_null()
+    heights = np.stack([vertebrae[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in NEEDED[2:]], 1)
+    study = chosen[row.to_numpy()]
+    kept = np.flatnonzero(np.all(np.isfinite(heights) & (heights > 0), axis=1))
     kept = kept[np.argsort(study[kept], kind="stable")]
     studies, patient, counts = np.unique(study[kept], return_inverse=True, return_counts=True)
     level = _place_in(vertebrae["level"], pa.array(LEVELS)).fill_null(_LEVEL_NOT_KNOWN).to_numpy()[kept]
@@ -288,9 +293,9 @@ def _used(noise: NoiseModel) -> NoiseUsed:
     return NoiseUsed(noise.measured_on, noise.model_digest, noise.source, noise.n_patients, covariances)
 
 
-def _remarks(noise: NoiseModel, n_patients: int, n_eligible: int, n_outside: int) -> tuple[str, ...]:
+def _remarks(noise: NoiseModel, n_patients: int, n_eligible: int, n_outside: int, drawn: bool) -> tuple[str, ...]:
     remarks = []
-    if n_patients < n_eligible:
+    if drawn:
         remarks.append(f"{n_patients} of {n_eligible} patients, drawn at random, are behind both curves.")
     if n_outside:
         remarks.append(f"{n_outside} patients are left out: the noise of slices like theirs was not measured.")
