@@ -125,7 +125,7 @@ def main() -> int:
     print(f"  index of {len(data) / 1e6:.1f} MB written in {kept:.2f} s: {len(data) / wanted.files:.0f} bytes a file")
 
     def second_night():
-        again = Notes({place: Memory(pq.read_table(BufferReader(data)), settings)})
+        again = Notes(lambda _: Memory(pq.read_table(BufferReader(data)), settings))
         return find_series([place], settings, notes=again, processes=wanted.processes), again
 
     (repeated, again), second = timed(second_night)

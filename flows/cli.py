@@ -29,6 +29,7 @@ DEBUG_VARIABLE = "VERTEBRA_DEBUG"
 
 VERBS = {
     "demo": "The whole job on synthetic patients: DICOM in, tables, prevalence and pictures out.",
+    "inventory": "What is in an archive and what screening would do with it; nothing is measured.",
     "screen": "Screen an archive into a cohort; resumable; publishes a snapshot at the end.",
     "status": "Where a cohort stands: studies by outcome, runs, the newest snapshot.",
     "tables": "Where the published Parquet is, with row counts and the dictionary.",

@@ -17,15 +17,16 @@ from flows.loop import run_in_a_loop
 from flows.places import check_places
 from flows.progress import watched
 from flows.settings import InForce
+from flows.stock import take_stock
 from tasks.clock import now, seconds_since_epoch
-from tasks.inventory import Stock, record_inventory, take_inventory
+from tasks.inventory import Stock, record_inventory
 from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import Plan, order_other_series, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.settings import RunSettings
 from vertebra_core.cohort.commit import create, remove_folder, replace
-from vertebra_core.cohort.identity import Pseudonyms, open_pseudonyms
+from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
 from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
 from vertebra_core.cohort.links import known_keys
@@ -33,6 +34,7 @@ from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock
 from vertebra_core.cohort.others import committed_others
 from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, WrongUse
+from vertebra_core.reading.metadata import Metadata
 from vertebra_core.storage import Place, answering, place_of, said_by_store
 from vertebra_core.tables.schema import SCHEMA_VERSION
 
@@ -53,6 +55,8 @@ class Night:
         Of these, sent to a worker.
     left_alone : dict
         Files and folders that belong to no series, by reason.
+    arriving : int
+        Studies that wait for the next run, because files of theirs changed a moment ago.
     """
 
     run: str
@@ -63,6 +67,7 @@ class Night:
     settled: Settled
     left_alone: dict[str, int]
     snapshot: Snapshot
+    arriving: int = 0
 
     @property
     def has_failures(self) -> bool:
@@ -78,6 +83,7 @@ def screen_archives(
     runner: str = "dask",
     method: str = SHIPPED,
     say: Callable[[str], None] = print,
+    metadata: Metadata | None = None,
 ) -> Night:
     """Screen archives into a cohort; going on where an earlier run stopped.
 
@@ -89,6 +95,8 @@ def screen_archives(
         Import path of what is done to a volume (`tasks.method`).
     say : callable
         Hears what a person may want to know, a line at a time.
+    metadata : Metadata, optional
+        What a table knows that headers do not say.
     """
     with answering(cohort):
         layout = Layout(place_of(cohort))
@@ -98,12 +106,10 @@ def screen_archives(
         pseudonyms = open_cohort(layout)
         identity = identify_method(method, settings)
 
-        stock = take_stock(roots, settings, say)
+        stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
         keys = known_keys(layout, stock.series, pseudonyms)
         record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
-        done = done_inputs(committed(layout), identity) | done_inputs(committed_others(layout), identity, "series_key")
-        orders, others = order_studies(stock.series, keys), order_other_series(stock.series, keys)
-        plan = plan_shards(run, orders, done, method, identity, settings.method, settings.run, others)
+        plan = plan_run(layout, run, stock, keys, method, identity, settings)
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
@@ -113,9 +119,24 @@ def screen_archives(
 
         left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
         counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure
-        night = Night(run, *counts, settled, left_alone, snapshot)
+        night = Night(run, *counts, settled, left_alone, snapshot, stock.arriving)
         close_run(layout, night)
     return night
+
+
+def plan_run(
+    layout: Layout,
+    run: str,
+    stock: Stock,
+    keys: SeriesKeys,
+    method: str,
+    identity: MethodIdentity,
+    settings: InForce,
+) -> Plan:
+    """What is to be done with the studies that have settled."""
+    done = done_inputs(committed(layout), identity) | done_inputs(committed_others(layout), identity, "series_key")
+    orders, others = order_studies(stock.arrived, keys), order_other_series(stock.arrived, keys)
+    return plan_shards(run, orders, done, method, identity, settings.method, settings.run, others)
 
 
 @contextmanager
@@ -189,19 +210,6 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
-def take_stock(archives: Sequence[Place], settings: InForce, say: Callable[[str], None]) -> Stock:
-    """Read all headers and say what was met."""
-    seen = [0]
-
-    def hear(files: int) -> None:
-        seen[0] = files
-
-    with watched("files", None, lambda: seen[0]):
-        stock = take_inventory(archives, settings.method.reading, hear)
-    say(f"{stock.files_seen} files, {len(stock.series)} series" + listed("; left alone: ", stock.left_alone))
-    return stock
-
-
 def run_shards(layout: Layout, plan: Plan, runner: str, run: RunSettings) -> None:
     """Hand the shards to the runner and show how far it is."""
     if not plan.shards:
@@ -230,15 +238,3 @@ def close_run(layout: Layout, night: Night) -> None:
     ended = {**record, "ended": now(), "left_alone": night.left_alone, **summary}
     replace(layout.run_record(night.run), json.dumps(ended, indent=1).encode())
     run_log(layout, night.run)("run_ended", **summary)
-
-
-def listed(head: str, counts: dict) -> str:
-    """Counts by reason as text; nothing if there are none.
-
-    Examples
-    --------
-    >>> listed(", refused: ", {Reason.LOCALIZER: 2})
-    ', refused: 2 localizer'
-    """
-    names = [f"{count} {getattr(reason, 'code', reason)}" for reason, count in counts.items()]
-    return head + ", ".join(names) if names else ""

@@ -11,7 +11,10 @@ from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.links import link_table, merge_links, read_links
 from vertebra_core.cohort.people import People, refill_inventories
 from vertebra_core.errors import CouldNotRun, Reason
+from vertebra_core.reading.arrival import Settling, arriving_studies
 from vertebra_core.reading.inventory import find_series
+from vertebra_core.reading.metadata import Joined, Metadata, join_metadata
+from vertebra_core.reading.scan import Notes
 from vertebra_core.reading.select import choose_index_series
 from vertebra_core.reading.series import Series
 from vertebra_core.settings import PrivacySettings, ReadingSettings
@@ -29,27 +32,71 @@ class Stock:
     left_alone : dict
         Number of files and folders that belong to no series, by reason.
     files_seen : int
+    files_opened : int
+        Of these, the ones that were new or had changed.
+    joined : Joined or None
+        What a table of metadata gave.
+    settles_in_s : float
+        Seconds until all studies that are still arriving have settled; 0 if none is.
     """
 
     series: tuple[Series, ...]
     left_alone: Mapping[Reason, int]
     files_seen: int
+    files_opened: int = 0
+    joined: Joined | None = None
+    settles_in_s: float = 0.0
+
+    @property
+    def arrived(self) -> list[Series]:
+        """The series of studies that have settled: what this run is about."""
+        return [one for one in self.series if one.decision is not Reason.ARRIVING]
+
+    @property
+    def arriving(self) -> int:
+        """Studies that are left alone until they have settled."""
+        return arriving_studies(self.series)
 
 
 def take_inventory(
-    archives: Sequence[Path], settings: ReadingSettings, on_progress: Callable[[int], None] = lambda files: None
+    archives: Sequence[Path | str],
+    settings: ReadingSettings,
+    on_progress: Callable[[int], None] = lambda files: None,
+    notes: Notes | None = None,
+    processes: int = 1,
+    settling: Settling | None = None,
+    metadata: Metadata | None = None,
 ) -> Stock:
     """Find every series and choose the one of each study that is measured.
+
+    Parameters
+    ----------
+    archives : sequence of path or URL
+    settings : ReadingSettings
+    on_progress : callable
+        Hears how many files have been looked at.
+    notes : Notes, optional
+        What earlier runs learnt (`tasks.remember`); takes down what this one learns.
+    processes : int
+        Processes to read headers with.
+    settling : Settling, optional
+        When a study counts as settled.
+    metadata : Metadata, optional
+        What a table knows that headers do not say.
 
     Raises
     ------
     CouldNotRun
         An archive without a single file: more likely a disk that is not mounted than a hospital without patients.
     """
-    found = find_series(archives, settings, on_progress)
+    notes = notes or Notes()
+    found = find_series(archives, settings, on_progress, notes, processes, settling)
     if not found.files_seen:
         raise CouldNotRun(f"no files in {', '.join(str(archive) for archive in archives)}")
-    return Stock(tuple(choose_index_series(found.series, settings)), dict(found.left_alone), found.files_seen)
+    joined = join_metadata(found.series, metadata) if metadata else None
+    chosen = tuple(choose_index_series(joined.series if joined else found.series, settings))
+    wait = settling.settles_in(chosen) if settling else 0.0
+    return Stock(chosen, dict(found.left_alone), found.files_seen, notes.opened, joined, wait)
 
 
 def record_inventory(

@@ -34,6 +34,10 @@ class RunSettings:
     """Tries of a study whose process died; a second death is taken for the study's own fault."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run; auto: CUDA if there is one."""
+    settle_minutes: Annotated[float, Ge(0)] = 5.0
+    """A study of which a file changed less than so long ago may still be arriving, and waits for the next run; 0: none
+    waits. Servers call a study complete 1 minute (Orthanc, StableAge) to 15 minutes (mercure) after its last image; 5
+    bridges a stalled transfer, and is short enough to wait for. What comes later makes the study due again."""
     pictures: bool = True
     """Draw a picture of every measured study."""
     all_series: bool = False

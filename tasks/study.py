@@ -83,6 +83,8 @@ def screen_series(
         watch("read")
         volume = read_volume(order.series, shard.settings.reading)
         result = measure(volume, shard.settings, watch)
+    except CouldNotRun:  # a store that does not answer is no fault of the study: it stays due
+        raise
     except NotEvaluable as refusal:
         refused = replace(blank, status=Status.NOT_EVALUABLE, reason=refusal.reason, detail=refusal.detail)
         return replace(refused, seconds=watch.stop()), None, ()

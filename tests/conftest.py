@@ -13,6 +13,8 @@ from s3_server import bucket, s3  # noqa: F401 - fixtures of all tests
 
 from vertebra_core.volume import Volume
 
+# Studies that tests write are minutes old at most; the tests of arriving studies set the limit themselves.
+os.environ["VERTEBRA_RUN__SETTLE_MINUTES"] = "0"
 # The same examples on every run, so that a change is blamed for what it broke; HYPOTHESIS_PROFILE=default searches on.
 settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))

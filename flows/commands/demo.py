@@ -32,7 +32,7 @@ def demo(folder: Path = Path("demo"), *, workers: int | None = None) -> int:
     else:
         write_archive(archive, STUDIES, SEED, truth)
     _step(f"2. vertebra screen {archive} --cohort {cohort}")
-    code = screen([str(archive)], cohort=str(cohort), workers=workers)
+    code = screen([str(archive)], cohort=str(cohort), workers=workers, settle_minutes=0)
     _step(f"3. vertebra tables {cohort}")
     tables(str(cohort))
     _step(f"4. vertebra prevalence {cohort} --min-vertebrae 1")

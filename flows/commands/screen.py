@@ -23,6 +23,13 @@ def screen(
         bool | None, Parameter(help="Also measure the series that do not stand for their study.", negative="")
     ] = None,
     site: Annotated[str | None, Parameter(help="Name of the archive for the tables' column `site`.")] = None,
+    metadata: Annotated[
+        Path | None, Parameter(help="CSV or Parquet with what headers do not say: ages, sex, dates, patients, sites.")
+    ] = None,
+    settle_minutes: Annotated[
+        float | None,
+        Parameter(help="A study that changed less than so long ago waits for a later run; 0: none waits."),
+    ] = None,
     set_: Annotated[list[str], Parameter(name="--set", help="Any setting: SECTION.KEY=VALUE.", negative="")] = [],  # noqa: B006
     runner: Annotated[Literal["dask", "loop"], Parameter(help="loop: one study after the other.")] = "dask",
     json_: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative="")] = False,
@@ -40,6 +47,7 @@ def screen(
     from flows.places import check_places
     from flows.server import hush
     from flows.settings import assignments, load_settings
+    from vertebra_core.reading.metadata import read_metadata
 
     hush()
     flags = {
@@ -50,13 +58,18 @@ def screen(
         "run.device": device,
         "run.all_series": all_series,
         "run.site": site,
+        "run.settle_minutes": settle_minutes,
         **assignments(set_),
     }
     settings = load_settings(profile, flags)
     check_places(archives, cohort)
+    known = read_metadata(metadata) if metadata else None
     from flows.screen import screen_archives  # brings Prefect, Dask and torch: late, so that wrong use is told at once
 
-    night = screen_archives(archives, cohort, settings, runner, say=lambda line: print(line, file=sys.stderr))
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    night = screen_archives(archives, cohort, settings, runner, say=tell, metadata=known)
     if json_:
         document = {**asdict(night), "snapshot": str(night.snapshot.folder), "rows": night.snapshot.rows}
         print(json.dumps(document, indent=1, default=str))
@@ -67,7 +80,7 @@ def screen(
 
 def summary(night, cohort: str) -> str:
     """The end of a run in a few lines."""
-    from flows.screen import listed
+    from flows.stock import listed
 
     settled = night.settled
     lines = [
@@ -78,6 +91,8 @@ def summary(night, cohort: str) -> str:
     if settled.others or settled.others_left:
         left = f" + {settled.others_left} left for the next run" if settled.others_left else ""
         lines.append("further   " + listed("", settled.others) + left + ": other_series, other_vertebrae")
+    if night.arriving:
+        lines.append(f"waiting   {night.arriving} studies may still be arriving; --settle-minutes 0 takes them now")
     lines += [f"failure   {study} {reason}" for study, reason in settled.failures]
     if unreadable := night.left_alone.get("unreadable"):
         lines.append(f"failure   {unreadable} files or folders could not be read")

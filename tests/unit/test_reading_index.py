@@ -45,7 +45,7 @@ def archive(tmp_path) -> Path:
 
 
 def night(archive: Path, memory: Memory | None = None):
-    notes = Notes({str(archive): memory} if memory else {})
+    notes = Notes(lambda _: memory)
     headers = list(scan_headers([archive], SETTINGS, notes=notes))
     return headers, notes
 
@@ -107,7 +107,7 @@ def test_volumes_judged_by_other_settings_are_judged_again(archive):
     _, notes = night(archive)
     stricter = dataclasses.replace(SETTINGS, min_slices=13)
     memory = remembered(notes, archive, stricter)
-    again = Notes({str(archive): memory})
+    again = Notes(lambda _: memory)
     found = find_series([archive], stricter, notes=again)
     assert again.opened == 2
     assert {one.decision for one in found.series if one.path == "v.nii.gz"} == {Reason.NOT_A_VOLUME}

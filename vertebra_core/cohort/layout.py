@@ -10,8 +10,9 @@ COHORT/
   pictures/STUDY_KEY.png
   logs/RUN/run.json, *.jsonl
   lock.json, lock.guard                  who works on the cohort; in a bucket there is no guard
-  private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json; in a bucket its
-                                         policy must keep others out (docs/storage.md)
+  private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json, and
+                                         index/ARCHIVE_KEY.parquet: what was learnt of each file (tasks.remember);
+                                         in a bucket its policy must keep others out (docs/storage.md)
 """
 
 import re
@@ -72,6 +73,9 @@ class Layout:
     @property
     def snapshots(self) -> Place:
         return self.root / "snapshots"
+
+    def index(self, archive_key: str) -> Place:
+        return self.private / "index" / f"{archive_key}.parquet"
 
     def inventory(self, archive_key: str) -> Place:
         return self.root / "inventory" / f"{archive_key}.parquet"

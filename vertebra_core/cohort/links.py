@@ -39,7 +39,7 @@ def link_table(series: Iterable[Series], keys: SeriesKeys, site: str | None = No
             **keys.of(one),
             **{name: getattr(one, name) for name in (*IDENTIFIERS, "sex", "study_date", "manufacturer", "age_years")},
             "scanner": one.scanner_model,
-            "site": getattr(one, "site", None) or site,
+            "site": one.site or site,
         }
         for one in series
     ]

@@ -98,11 +98,13 @@ class Recorder:
         self._rows: dict[str, list] = {name: [] for name in SCHEMA.names}
         self._chunks: list[list[pa.Array]] = []
         self._texts: dict[str, dict[Any, int]] = {"study": {}, "shared": {}}
+        self.n_files = 0
 
     def add(self, file: ArchiveFile, headers: Sequence[Header]) -> None:
         """Take down one listed file, with all its frames or, if it is a zip or tar file, all it holds."""
         if any(isinstance(header, LeftAlone) and header.reason in NEVER_KEPT for header in headers):
             return
+        self.n_files += bool(headers)
         for header in headers:
             self._add(file, header)
         if len(self._rows["path"]) >= ROWS_AT_ONCE:

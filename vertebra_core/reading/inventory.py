@@ -10,6 +10,7 @@ from pathlib import Path
 from pydicom.uid import RawDataStorage
 
 from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.reading.arrival import Settling, leave_arriving, reason_now
 from vertebra_core.reading.attributes import NO_IMAGE_MODALITIES, StudyAttributes
 from vertebra_core.reading.files import ArchiveFile, LeftAlone
 from vertebra_core.reading.grid import directions, head_foot_extent, plane_of
@@ -47,6 +48,7 @@ def find_series(
     on_progress: Progress = silent,
     notes: Notes | None = None,
     processes: int = 1,
+    settling: Settling | None = None,
 ) -> Inventory:
     """Find every series below the archives and decide from the headers which can be measured.
 
@@ -60,6 +62,8 @@ def find_series(
         What an earlier night learnt; takes down what this one learns.
     processes : int
         Processes to read with, where there are many files.
+    settling : Settling, optional
+        When a study counts as settled; without it every study does.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def find_series(
     for header in scan_headers(archives, settings, on_progress, notes, processes):
         match header:
             case LeftAlone():
-                left_alone[header.reason] += 1
+                left_alone[reason_now(header, settling)] += 1
             case VolumeHeader():
                 rows.append(volume_series(header))
             case ObjectHeader(study=study):
@@ -87,6 +91,7 @@ def find_series(
     rows += [object_series(members) for members in objects.values()]
     files_seen = sum(series.n_files for series in rows) + sum(left_alone.values())
     rows = number_stacks(tell_archives_apart(rows))
+    rows = leave_arriving(rows, settling) if settling else rows
     rows.sort(key=lambda series: (series.archive, series.path, series.study_uid, series.series_uid, series.stack))
     return Inventory(tuple(rows), dict(left_alone), files_seen)
 
@@ -175,6 +180,7 @@ def _stack_series(stack: Stack, number: int, n_files: int, settings: ReadingSett
         orientation=plane_of(axes[2]) if axes else None,
         repairs=repairs,
         n_files=n_files,
+        changed_s=max(header.file.changed_s for header in (*stack.slices, *stack.duplicates)),
         frames=tuple(header.frame or 0 for header in ordered) if first.frame is not None else (),
     )
 
@@ -199,6 +205,7 @@ def object_series(members: Sequence[ObjectHeader]) -> Series:
         decision=Reason.OTHER_MODALITY if has_pixels else Reason.NOT_AN_IMAGE,
         decision_detail=study.kind_in_words if has_pixels else "",
         n_files=len(members),
+        changed_s=max(member.file.changed_s for member in members),
     )
 
 
@@ -243,6 +250,7 @@ def volume_series(header: VolumeHeader) -> Series:
         decision_detail=detail,
         orientation=plane_of(grid.patient_from_voxel[:3, 2]) if grid else None,
         n_files=1,
+        changed_s=file.changed_s,
     )
 
 

@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -40,18 +40,25 @@ class Notes:
 
     Parameters
     ----------
-    known : mapping
-        `Memory` by archive.
+    load : callable
+        Gives what is known of an archive, or None; asked once for each.
     learnt : dict
         `Recorder` by archive; filled by the scan.
     opened, recalled : int
         Files that were read, and files of which all was known.
     """
 
-    known: Mapping[str, Memory] = field(default_factory=dict)
+    load: Callable[[str], Memory | None] = lambda archive: None
     learnt: dict[str, Recorder] = field(default_factory=dict)
     opened: int = 0
     recalled: int = 0
+    _known: dict[str, Memory | None] = field(default_factory=dict)
+
+    def memory(self, archive: str) -> Memory | None:
+        """What was known of an archive before."""
+        if archive not in self._known:
+            self._known[archive] = self.load(archive)
+        return self._known[archive]
 
 
 def scan_headers(
@@ -118,7 +125,7 @@ def _in_order(
 def _known(one: Found, notes: Notes | None, interned: Interned) -> list[Header] | None:
     if isinstance(one, LeftAlone):
         return [one]
-    memory = notes.known.get(one.archive) if notes else None
+    memory = notes.memory(one.archive) if notes else None
     return memory.recall(one, interned) if memory else None
 
 

@@ -46,6 +46,10 @@ class Series:
     n_files : int
         Files accounted for by this row, dropped duplicates included: over all rows and all files left alone they
         add up to the files seen.
+    changed_s : float
+        When the newest of its files came to be as it is, seconds since the epoch; 0 where that is not known.
+    site : str or None
+        Where it comes from, if a table of metadata says so; else the whole run has one site.
     frames : tuple of int
         Frame of each of `files` (which then repeats the path) in multi-frame DICOM; () where a file is a slice.
     content : str
@@ -85,5 +89,7 @@ class Series:
     orientation: str | None = None
     repairs: tuple[str, ...] = ()
     n_files: int = 0
+    changed_s: float = 0.0
+    site: str | None = None
     frames: tuple[int, ...] = ()
     content: str = "plain"
