@@ -16,23 +16,23 @@ which half arrives; one that takes a second."""
 
 
 class FlakyProxy(ThreadingHTTPServer):
-    """Passes requests on to a port of this machine, and every n-th one badly."""
+    """Passes requests on to a port of this machine, and every n-th one badly, of those whose path holds `only`."""
 
     daemon_threads = True
 
-    def __init__(self, to_port: int, every: int) -> None:
+    def __init__(self, to_port: int, every: int, only: str = "", faults: tuple[str, ...] = FAULTS) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.to_port, self.every = to_port, every
+        self.to_port, self.every, self.only = to_port, every, only
         self.requests, self.done = itertools.count(1), Counter()
-        self._faults = itertools.cycle(FAULTS)
+        self._faults = itertools.cycle(faults)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def next_fault(self) -> str | None:
+    def next_fault(self, path: str) -> str | None:
         """What befalls the next request."""
-        if next(self.requests) % self.every:
+        if self.only not in path or next(self.requests) % self.every:
             return None
         fault = next(self._faults)
         self.done[fault] += 1
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.server.next_fault()
+        fault = self.server.next_fault(self.path)
         if fault == "no answer":
             self.close_connection = True
             return
@@ -94,9 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def flaky(to_port: int, every: int) -> Iterator[FlakyProxy]:
+def flaky(to_port: int, every: int, only: str = "", faults: tuple[str, ...] = FAULTS) -> Iterator[FlakyProxy]:
     """The proxy, while the block runs."""
-    proxy = FlakyProxy(to_port, every)
+    proxy = FlakyProxy(to_port, every, only, faults)
     thread = threading.Thread(target=proxy.serve_forever, daemon=True)
     thread.start()
     try:

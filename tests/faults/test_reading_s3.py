@@ -5,17 +5,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from engine_archive import N_SLICES, write_study
+from s3_faults import FAULTS, FlakyProxy, flaky
 from s3_server import filesystem
 
 from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason, WrongUse
@@ -164,112 +161,52 @@ def test_an_object_deleted_between_listing_and_reading_is_a_reason(url):
 # -- a store that fails now and then ------------------------------------------------------------------------------
 
 
-class Proxy(ThreadingHTTPServer):
-    """Stands before the real server and fails as it is told: requests by number, or all of one key."""
-
-    daemon_threads = True
-
-    def __init__(self, target: str) -> None:
-        super().__init__(("127.0.0.1", 0), Relay)
-        self.target, self.count, self.failed = urlsplit(target), 0, 0
-        self.fails = lambda number, path: False
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Relay(BaseHTTPRequestHandler):
-    server: Proxy
-    protocol_version = "HTTP/1.1"
-
-    def relay(self) -> None:
-        with self.server.lock:
-            self.server.count += 1
-            fail = self.server.fails(self.server.count, self.path)
-            self.server.failed += bool(fail)
-        if fail:
-            if fail == "cut":
-                self.close_connection = True
-                return
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        inner = HTTPConnection(self.server.target.hostname, self.server.target.port, timeout=30)
-        # The signature covers the Host header: it must arrive as it was sent.
-        inner.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            inner.putheader(name, value)
-        inner.endheaders(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        answer = inner.getresponse()
-        body = answer.read()
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
-                self.send_header(name, value)
-        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(body))
-        self.send_header("Content-Length", length)
-        self.end_headers()
-        self.wfile.write(body)
-        inner.close()
-
-    do_GET = do_HEAD = relay
-
-    def log_message(self, *_) -> None:
-        pass
+def new_client(options: dict) -> None:
+    """Have the next request made by a client of these options; fsspec would go on with the last one."""
+    remote._filesystem.cache_clear()
+    remote.storage_options = lambda protocol: options | {"skip_instance_cache": True}
 
 
 @pytest.fixture
-def proxy(s3, monkeypatch) -> Iterator[Proxy]:
-    server = Proxy(s3.url)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    quick = remote.storage_options("s3") | {"skip_instance_cache": True}
-    monkeypatch.setattr(remote, "storage_options", lambda protocol: quick)
-    remote._filesystem.cache_clear()
-    yield server
-    remote._filesystem.cache_clear()
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("how", ["503", "cut"])
-def test_requests_that_fail_now_and_then_change_nothing(url, folder, proxy, how):
-    proxy.fails = lambda number, path: number % 5 == 0 and how
-    found = find_series([url], SETTINGS)
-    assert proxy.failed > 3
-    assert list(map(on_disk_names, found.series)) == list(map(on_disk_names, find_series([folder], SETTINGS).series))
-    series = next(one for one in found.series if one.path == "p1/ct")
-    assert read_volume(series, SETTINGS).hu.shape[0] == N_SLICES
-
-
-@pytest.fixture
-def two_tries(monkeypatch):
-    """What a store is given up after, shortened: the waits of all tries would take a minute."""
+def through(s3, monkeypatch) -> Iterator:
+    """Leads requests through a proxy, and tries as often as is asked for: all tries of a store take half a minute."""
     options = remote.storage_options("s3")
-    config = options["config_kwargs"] | {"retries": {"mode": "standard", "total_max_attempts": 2}}
-    monkeypatch.setattr(remote, "storage_options", lambda protocol: options | {"config_kwargs": config})
+    monkeypatch.setattr(remote, "storage_options", remote.storage_options)
+
+    def lead(proxy: FlakyProxy, tries: int) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        retries = {"mode": "standard", "total_max_attempts": tries}
+        new_client(options | {"config_kwargs": options["config_kwargs"] | {"retries": retries}})
+
+    yield lead
+    remote._filesystem.cache_clear()
 
 
-@pytest.mark.parametrize("how", ["503"])
-@pytest.mark.usefixtures("two_tries")
-def test_a_store_that_stops_answering_ends_the_scan_and_marks_no_file_as_unreadable(url, proxy, how):
-    proxy.fails = lambda number, path: "007.dcm" in path and how
-    notes = Notes()
-    with pytest.raises(CouldNotRun) as error:
-        find_series([url], SETTINGS, notes=notes)
-    assert "503" in str(error.value)
+def test_requests_that_fail_now_and_then_change_nothing(url, folder, s3, through):
+    with flaky(s3.port, every=6) as proxy:
+        through(proxy, tries=8)
+        found = find_series([url], SETTINGS)
+        series = next(one for one in found.series if one.path == "p1/ct")
+        assert read_volume(series, SETTINGS).hu.shape[0] == N_SLICES
+    assert set(proxy.done) == set(FAULTS)
+    assert list(map(on_disk_names, found.series)) == list(map(on_disk_names, find_series([folder], SETTINGS).series))
+
+
+def test_a_store_that_stops_answering_ends_the_scan_and_marks_no_file_as_unreadable(url, s3, through):
+    with flaky(s3.port, every=1, only="007.dcm", faults=("error",)) as proxy:
+        through(proxy, tries=2)
+        with pytest.raises(CouldNotRun) as error:
+            find_series([url], SETTINGS, notes=Notes())
+    assert "500" in str(error.value) or "SlowDown" in str(error.value)
     assert "007" not in str(error.value)
 
 
-@pytest.mark.usefixtures("two_tries")
-def test_a_store_that_stops_answering_is_no_fault_of_the_study(url, proxy):
+def test_a_store_that_stops_answering_is_no_fault_of_the_study(url, s3, through):
     series = next(one for one in find_series([url], SETTINGS).series if one.path == "p1/ct")
-    proxy.fails = lambda number, path: "007.dcm" in path and "503"
-    with pytest.raises(CouldNotRun):
-        read_volume(series, SETTINGS)
+    with flaky(s3.port, every=1, only="007.dcm", faults=("error",)) as proxy:
+        through(proxy, tries=2)
+        with pytest.raises(CouldNotRun):
+            read_volume(series, SETTINGS)
 
 
 # -- what is left behind ------------------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ def test_version(capsys):
 # -- settings -----------------------------------------------------------------------------------------------------
 
 
-def test_defaults_are_those_of_the_core():
+def test_defaults_are_those_of_the_core(monkeypatch):
+    monkeypatch.delenv("VERTEBRA_RUN__SETTLE_MINUTES")  # the tests run with 0
     in_force = load_settings()
     assert (in_force.method, in_force.run) == (Settings(), RunSettings())
 

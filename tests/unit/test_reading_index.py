@@ -123,7 +123,7 @@ def test_a_table_that_other_code_wrote_is_not_used(archive, monkeypatch):
     assert not usable(table)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+TEXT = st.text("ab/\ud800\x00é🦴 ", max_size=6)
 
 
 @given(st.lists(st.tuples(TEXT.filter(bool), TEXT, st.sampled_from(list(Reason))), unique_by=lambda one: one[0]))
