@@ -64,8 +64,8 @@ def listed(head: str, counts: dict) -> str:
 
     Examples
     --------
-    >>> listed(", refused: ", {Reason.LOCALIZER: 2})
-    ', refused: 2 localizer'
+    >>> listed("; filled in: ", {"sex": 2, "age_years": 1})
+    '; filled in: 2 sex, 1 age_years'
     """
     names = [f"{count} {getattr(reason, 'code', reason)}" for reason, count in counts.items()]
     return head + ", ".join(names) if names else ""

@@ -21,7 +21,7 @@ SAVED_EVERY = 100_000
 def recall(layout: Layout, pseudonyms: Pseudonyms, settings: ReadingSettings) -> Notes:
     """Notes that know what the cohort's index says; each archive's part is read when its first file is met."""
 
-    def load(archive: str) -> Memory | None:
+    def _load(archive: str) -> Memory | None:
         try:
             data = layout.index(pseudonyms.archive_key(archive)).read_bytes()
             table = pq.read_table(pa.BufferReader(data))
@@ -29,7 +29,7 @@ def recall(layout: Layout, pseudonyms: Pseudonyms, settings: ReadingSettings) ->
             return None
         return Memory(table, settings) if usable(table) else None
 
-    return Notes(load)
+    return Notes(_load)
 
 
 def keep(layout: Layout, pseudonyms: Pseudonyms, notes: Notes) -> None:

@@ -1,6 +1,7 @@
 """``vertebra inventory``: what is there and what would be done."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,9 +49,7 @@ def inventory(
     known = read_metadata(metadata) if metadata else None
     from flows.inventory import inspect_archives
 
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr)
-
+    tell = partial(print, file=sys.stderr)
     prospect = inspect_archives(archives, cohort, settings, tell, known)
     if json_:
         print_json(prospect)

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,9 +68,7 @@ def screen(
     known = read_metadata(metadata) if metadata else None
     from flows.screen import screen_archives  # brings Prefect, Dask and torch: late, so that wrong use is told at once
 
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr)
-
+    tell = partial(print, file=sys.stderr)
     night = screen_archives(archives, cohort, settings, runner, say=tell, metadata=known)
     if json_:
         document = {**asdict(night), "snapshot": str(night.snapshot.folder), "rows": night.snapshot.rows}
