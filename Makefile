@@ -8,6 +8,7 @@
 #   make bench     how long each stage takes here, beside the figures of the last release
 #   make accuracy-phantoms            held-out phantoms, each setting alone, keypoints beside masks: about 100 minutes
 #   make accuracy-real CT=FOLDER      annotated CT, each patient left out in training: a night (docs/accuracy.md)
+#   make prevalence-scale             time vertebra prevalence on a million made studies
 #   make noise-study                  made cohorts with known truth, read with noise and corrected: about an hour
 #   make install   the environment in .venv, alone
 #   make clean     remove what was built
@@ -25,7 +26,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 pytho
 CODE := flows tasks vertebra_core
 COVERAGE := 90
 
-.PHONY: install demo test check fuzz bench accuracy-phantoms accuracy-real noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test check fuzz bench accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -77,6 +78,9 @@ accuracy-real: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy.leave_out --images $(CT) --annotations $(CT)/annotations --work build/leave-out
 	$(BIN)/python -m benchmarks.accuracy.consistency --images $(CT) --annotations $(CT)/annotations --work build/leave-out
 	$(BIN)/python -m benchmarks.levels --images $(CT) --annotations $(CT)/annotations --work build/levels
+
+prevalence-scale: $(STAMP)
+	$(BIN)/python -m benchmarks.prevalence_scale --folder build/prevalence-scale
 
 noise-study: $(STAMP)
 	$(BIN)/python -m benchmarks.noise --out build/noise-study.jsonl

@@ -252,6 +252,7 @@ def _ends(tables: "Tables") -> dict[str, int]:
 def _choices(analysis: "Analysis") -> dict:
     """Every choice in words, so that a printed number can be made again."""
     from vertebra_core.epidemiology.definitions import MEANING
+    from vertebra_core.epidemiology.intervals import CONFIDENCE
     from vertebra_core.epidemiology.selection import RULE_SENTENCES
 
     return {
@@ -259,5 +260,5 @@ def _choices(analysis: "Analysis") -> dict:
         "analysis": analysis,
         "definition": MEANING[analysis.definition],
         "index_rule": RULE_SENTENCES[analysis.index_rule],
-        "confidence": 0.95,
+        "confidence": CONFIDENCE,
     }
