@@ -1,18 +1,24 @@
 """What must hold of the estimators whatever the numbers, and slow plain references beside the quick ways."""
 
+from dataclasses import astuple, replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_cohorts import make_cohort_tables
 
+from vertebra_core.epidemiology.analysis import Analysis
 from vertebra_core.epidemiology.by_vertebra import SPINE
 from vertebra_core.epidemiology.clusters import bootstrap_interval, clustered_estimate, clustered_share
 from vertebra_core.epidemiology.coverage import hajek, level_weights, mean_over_levels
 from vertebra_core.epidemiology.intervals import binomial_interval
 from vertebra_core.epidemiology.misclassification import lang_reiczigel, rogan_gladen
+from vertebra_core.epidemiology.prevalence import prevalence
 from vertebra_core.epidemiology.standard_populations import STANDARDS, read_standard, standard_population
 from vertebra_core.epidemiology.standardise import EmptyBand, standardise, studied_bands
-from vertebra_core.epidemiology.strata import Stratum, cross
+from vertebra_core.epidemiology.strata import Stratum, cross, place_in
 from vertebra_core.epidemiology.trends import logistic_slope
 from vertebra_core.errors import WrongUse
 
@@ -223,3 +229,40 @@ def test_a_slope_that_would_be_infinite_or_rests_on_few_patients_is_not_given():
     assert logistic_slope(np.array([1, 2]), np.array([10, 10]), np.array([3, 3])) is None
     k, n, score = np.r_[np.ones(50, int), [0] * 50, [3]], np.full(101, 5), np.r_[np.zeros(100), [1.0]]
     assert logistic_slope(k, n, score, clustered=True) is None
+
+
+@FEW
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=30), st.integers(1, 4))
+def test_runs_of_keys_are_looked_up_as_each_key_would_be(keys, pieces):
+    cut = -(-max(len(keys), 1) // pieces)
+    column = pa.chunked_array(
+        [pa.array(keys[i : i + cut], pa.string()) for i in range(0, max(len(keys), 1), cut)], pa.string()
+    )
+    plain = [{"c": 0, "a": 1}.get(key, -1) for key in keys]
+    assert place_in(column, pa.array(["c", "a"])).tolist() == plain
+
+
+def test_groups_by_level_are_those_of_plain_counting():
+    """Some vertebrae without a level: those of one patient are then one cluster, all others are patients."""
+    made = make_cohort_tables(80, seed=4).tables
+    rng = np.random.default_rng(0)
+    levels = [None if unknown else name for name, unknown in zip(
+        made.vertebrae["level"].to_pylist(), rng.random(len(made.vertebrae)) < 0.2, strict=True
+    )]  # fmt: skip
+    bones = made.vertebrae.set_column(made.vertebrae.schema.get_field_index("level"), "level", pa.array(levels))
+    analysis = Analysis(by=("level", "sex"), vertebra_interval="beta")
+    answer = prevalence(replace(made, vertebrae=bones), analysis)
+    sex = dict(zip(made.studies["study_key"].to_pylist(), made.studies["sex"].to_pylist(), strict=True))
+    index = set(made.patients["index_study_key"].to_pylist())
+    plain: dict[str, dict[str, list[float]]] = {}
+    for row in bones.select(["study_key", "level", "g"]).to_pylist():
+        if row["g"] is not None and row["study_key"] in index:
+            name = f"{row['level'] or 'not known'}, {sex[row['study_key']]}"
+            plain.setdefault(name, {}).setdefault(row["study_key"], []).append(row["g"])
+    assert {group.name for group in answer.vertebrae} == {*plain, "all"}
+    for group in answer.vertebrae[:-1]:
+        patients = plain[group.name].values()
+        k = np.array([sum(g <= 0.74 for g in one) for one in patients])
+        n = np.array([len(one) for one in patients])
+        assert group.n_patients == len(n)
+        assert astuple(group.moderate) == pytest.approx(astuple(clustered_estimate(k, n, "beta")))
