@@ -129,7 +129,7 @@ class MeasureSettings:
     height_error_scale: float = 1.15
     """Standard error of a height over its expected absolute error: 1.25 for a normal distribution, fitted on patients
     left out (docs/accuracy.md)."""
-    g_error_scale: float = 1.0
+    g_error_scale: float = 1.06
     """The same for G."""
     sharp_mm: float = 1.6
     """Two readings of slices up to this spacing agree within 0.2 to 0.4 mm, of thicker ones within 0.9 to 1.3 mm
