@@ -17,7 +17,7 @@ from vertebra_core.tables.columns import LEVELS
 
 THRESHOLDS = np.array([0.74, 0.80])
 READERS = 3
-DRAWS, BURN_IN = 1500, 300
+DRAWS, BURN_IN = 800, 200
 
 
 def read_by_three(folder: Path) -> tuple[Reads, np.ndarray]:

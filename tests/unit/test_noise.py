@@ -133,9 +133,11 @@ def test_components_and_true_ratios_are_drawn_from_their_conditionals():
         share = [(drawn[:, j] == k).mean() for k in range(3)]
         assert share == pytest.approx(chance / chance.sum(), abs=0.03)
     chain.z = np.ones(len(heights), dtype=int)
-    total = Sym(*(np.take(part, chain.z) for part in chain._parts())).plus(error)
+    prior = chain._spread_of_each()
     centre = tuple(chain.m[:, axis][chain.z] for axis in (0, 1))
-    x = np.array([np.stack(chain._true_deviation(total.inverse(), centre), 1) for _ in range(repeats)])
+    x = np.array(
+        [np.stack(chain._true_deviation(prior, prior.plus(error).inverse(), centre), 1) for _ in range(repeats)]
+    )
     j = 7
     own = cases.ratios[j] - [chain.mu[0][cases.level[j]], chain.mu[1][cases.level[j]]]
     within, noise = spread[1], covariance / cases.height_mm[j] ** 2

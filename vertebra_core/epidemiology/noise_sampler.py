@@ -45,6 +45,8 @@ SHARE_PRIOR = ((40.0, 0.4, 0.4), (4.0, 0.7, 0.7))
 """Dirichlet priors of the components by class of patients: 2 % and 26 % fractured, worth 41 and 5 vertebrae."""
 HOLD = 5
 """Iterations that one draw of the noise is kept for, so that the rest settles under it."""
+NEARLY_NONE_MM2 = 1e-9
+"""Stands for a shared covariance of 0 where another class of slices has one."""
 NEARLY_NORMAL = 1e5
 """Degrees of freedom from which a Student error is a normal one."""
 
@@ -205,7 +207,9 @@ class _Chain:
         self.n, self.n_levels = len(cases.counts), int(cases.level.max()) + 1
         self.centre = tuple(float(np.median(read)) for read in self.read)
         self.mu = tuple(np.full(self.n_levels, centre) for centre in self.centre)
-        self.b = self.shift = (np.zeros(self.n), np.zeros(self.n))
+        self.b = (np.zeros(self.n), np.zeros(self.n))
+        self.base = self._healthy_mean()
+        self.moved: tuple[np.ndarray, ...] = (np.zeros(len(self.patient)), np.zeros(len(self.patient)))
         self.patient_spread = PATIENT_SPREAD.times(0.3)
         self.lam = np.ones(len(self.patient))
         self.m = np.array(PRIOR_MEAN)
@@ -220,16 +224,16 @@ class _Chain:
             self._take_noise(iteration // HOLD % len(self.noise.freedom))
         error = self.scale.times(self.over_h * self.over_h / self.lam)
         self.z = self._components(error)
-        total = Sym(*(np.take(part, self.z) for part in self._parts())).plus(error)
-        weight = total.inverse()
+        prior = self._spread_of_each()
+        weight = prior.plus(error).inverse()
         centre = tuple(self.m[:, axis][self.z] for axis in (0, 1))
         bare = tuple(read - m for read, m in zip(self.read, centre, strict=True))
         self._draw_levels(weight, bare)
         self._draw_patients(weight, bare)
+        self.base = self._healthy_mean()
         self._draw_shifts(weight, bare)
-        x = self._true_deviation(weight, centre)
-        base = self._healthy_mean()
-        true = tuple(part + own for part, own in zip(base, x, strict=True))
+        x = self._true_deviation(prior, weight, centre)
+        true = tuple(part + own for part, own in zip(self.base, x, strict=True))
         self._draw_tails(true)
         self.patient_spread = inverse_wishart(
             self.rng, PATIENT_FREEDOM + self.n, PATIENT_SPREAD.plus(_squares(*self.b))
@@ -245,14 +249,15 @@ class _Chain:
         self.scale_inverse = symmetric(np.linalg.pinv(self.noise.scale[number])).take(own)
         self.freedom = self.noise.freedom[number][own]
         shared = self.noise.shared[number]
-        self.has_shift = bool(np.all(np.linalg.det(shared) > 0))
+        self.has_shift = bool(shared.any())
         if self.has_shift:
-            self.shift_precision = symmetric(np.linalg.inv(shared)).take(own[self.starts])
-        self.shift = self.shift if self.has_shift else (np.zeros(self.n), np.zeros(self.n))
+            inverse = np.linalg.inv(shared + NEARLY_NONE_MM2 * np.eye(2))
+            self.shift_precision = symmetric(inverse).take(own[self.starts])
 
-    def _parts(self) -> tuple[list[float], ...]:
-        """The three numbers of the covariance of each component."""
-        return tuple([getattr(one, name) for one in self.spread] for name in Sym._fields)
+    def _spread_of_each(self) -> Sym:
+        """Covariance of the component of each vertebra."""
+        parts = ([getattr(one, name) for one in self.spread] for name in Sym._fields)
+        return Sym(*(np.take(part, self.z) for part in parts))
 
     def _by_patient(self, values: np.ndarray) -> np.ndarray:
         return np.add.reduceat(values, self.starts)
@@ -263,11 +268,7 @@ class _Chain:
 
     def _components(self, error: Sym) -> np.ndarray:
         """Component of each vertebra, the true ratios integrated out."""
-        base = self._healthy_mean()
-        x = [
-            read - mean - shift[self.patient] * self.over_h
-            for read, mean, shift in zip(self.read, base, self.shift, strict=True)
-        ]
+        x = [read - base - moved for read, base, moved in zip(self.read, self.base, self.moved, strict=True)]
         log_shares = np.log(self.shares)[self.prone]
         logs = np.empty((COMPONENTS, len(self.patient)))
         for k in range(COMPONENTS):
@@ -280,10 +281,7 @@ class _Chain:
         return (self.rng.random(len(self.patient)) * ladder[-1] > ladder[:-1]).sum(0)
 
     def _draw_levels(self, weight: Sym, bare: tuple[np.ndarray, ...]) -> None:
-        rest = [
-            own - b[self.patient] - shift[self.patient] * self.over_h
-            for own, b, shift in zip(bare, self.b, self.shift, strict=True)
-        ]
+        rest = [own - b[self.patient] - moved for own, b, moved in zip(bare, self.b, self.moved, strict=True)]
         pull = weight.apply(*rest)
         precision = Sym(*(np.bincount(self.level, part, self.n_levels) for part in weight))
         precision = precision.plus(Sym(LEVEL_PRECISION, 0.0, LEVEL_PRECISION))
@@ -294,10 +292,7 @@ class _Chain:
         self.mu = normal_of_precision(self.rng, precision, (pulls[0], pulls[1]))
 
     def _draw_patients(self, weight: Sym, bare: tuple[np.ndarray, ...]) -> None:
-        rest = [
-            own - mu[self.level] - shift[self.patient] * self.over_h
-            for own, mu, shift in zip(bare, self.mu, self.shift, strict=True)
-        ]
+        rest = [own - mu[self.level] - moved for own, mu, moved in zip(bare, self.mu, self.moved, strict=True)]
         first, second = weight.apply(*rest)
         precision = Sym(*map(self._by_patient, weight)).plus(self.patient_spread.inverse())
         self.b = normal_of_precision(self.rng, precision, (self._by_patient(first), self._by_patient(second)))
@@ -306,20 +301,20 @@ class _Chain:
         """The error that all vertebrae of a patient's read share, mm."""
         if not self.has_shift:
             return
-        rest = [own - mean for own, mean in zip(bare, self._healthy_mean(), strict=True)]
+        rest = [own - base for own, base in zip(bare, self.base, strict=True)]
         first, second = weight.apply(*rest)
         squared = self.over_h * self.over_h
         precision = Sym(*(self._by_patient(part * squared) for part in weight)).plus(self.shift_precision)
         pull = (self._by_patient(first * self.over_h), self._by_patient(second * self.over_h))
-        self.shift = normal_of_precision(self.rng, precision, pull)
+        shift = normal_of_precision(self.rng, precision, pull)
+        self.moved = tuple(part[self.patient] * self.over_h for part in shift)
 
-    def _true_deviation(self, weight: Sym, centre: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def _true_deviation(self, prior: Sym, weight: Sym, centre: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         """x of each vertebra: a normal mean, with the component as prior and the read ratio as its one measurement."""
         off = [
-            read - mean - shift[self.patient] * self.over_h - m
-            for read, mean, shift, m in zip(self.read, self._healthy_mean(), self.shift, centre, strict=True)
+            read - base - moved - m
+            for read, base, moved, m in zip(self.read, self.base, self.moved, centre, strict=True)
         ]
-        prior = Sym(*(np.take(part, self.z) for part in self._parts()))
         first, second = prior.apply(*weight.apply(*off))
         # T - T W T, the covariance that is left
         column_a = weight.apply(prior.aa, prior.ab)
@@ -336,10 +331,7 @@ class _Chain:
         """The Student error as a normal one of its own precision: 1 on average, small for an outlier."""
         if self.freedom.min() >= NEARLY_NORMAL:
             return
-        off = [
-            read - own - shift[self.patient] * self.over_h
-            for read, own, shift in zip(self.read, true, self.shift, strict=True)
-        ]
+        off = [read - own - moved for read, own, moved in zip(self.read, true, self.moved, strict=True)]
         distance = self.scale_inverse.norm(*off) * self.cases.height_mm**2
         self.lam = 2 / (self.freedom + distance) * self.rng.standard_gamma(self.freedom / 2 + 1)
 
