@@ -58,6 +58,13 @@ def test_cohorts_with_nothing_in_common_are_refused():
         paired_reads(first, (other, second[1]))
 
 
+def test_the_same_images_measured_again_are_no_replicate():
+    _, first, second = two_cohorts(12, 4)
+    with pytest.raises(WrongUse, match="measured on the same images"):
+        paired_reads(first, first)
+    assert len(paired_reads(first, second).reads.patient)
+
+
 @pytest.mark.parametrize(
     ("thin", "middle", "thick", "bounds", "patients"),
     [

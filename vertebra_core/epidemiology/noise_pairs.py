@@ -29,6 +29,10 @@ FEWEST_OF_CLASS = 40
 ONE_LEVEL_OFF = 0.03
 """Median log ratio of the heights of two scans of a patient from which their levels are not the same ones: neighbours
 differ by 0.046 (docs/numbers.md), and the median of eight vertebrae errs by 0.01."""
+SAME_HEIGHTS_MM = 1e-3
+"""Heights that agree to this were read from the same image: two images never give them."""
+MOST_EQUAL = 0.5
+"""Share of vertebrae with the same heights from which the second cohort is a repetition, not another read."""
 HEIGHTS = ("ha_mm", "hm_mm", "hp_mm")
 CENTRE = tuple(tuple(f"{point}_{axis}_mm" for point in KEYPOINT_NAMES) for axis in "xyz")
 PLACE_COLUMNS = tuple(name for names in CENTRE for name in names)
@@ -80,7 +84,7 @@ def paired_reads(
     Raises
     ------
     WrongUse
-        The cohorts have nothing in common.
+        The cohorts have nothing in common, or are the same images measured again.
     """
     tables = [_measured(bones, studies) for bones, studies in (first, second)]
     keys = [table[same].to_numpy(zero_copy_only=False).astype(str) for table in tables]
@@ -102,6 +106,12 @@ def paired_reads(
         couples.append(couple)
     left, right, patient = np.concatenate(couples).T
     reads = Reads(np.stack([heights[0][left], heights[1][right]], 1), patient)
+    equal = np.abs(reads.heights[:, 0] - reads.heights[:, 1]).max(1) < SAME_HEIGHTS_MM
+    if len(equal) and equal.mean() > MOST_EQUAL:
+        raise WrongUse(
+            f"{equal.sum()} of {len(equal)} vertebrae have the same heights in both cohorts: they were measured on the "
+            "same images, which tells nothing of noise; screen other series, reconstructions or scans"
+        )
     spacings = [table["slice_spacing_mm"].to_numpy() for table in tables]
     return Pairs(reads, np.fmax(spacings[0][left], spacings[1][right]), len(tables[0]), len(tables[1]), n_misnamed)
 
