@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vertebra_core.errors import WrongUse
-from vertebra_core.storage import Place, answering, place_of
+from vertebra_core.reading.files import archive_exists
+from vertebra_core.storage import Place, place_of
 
 COHORT_STORES = ("s3", "s3a")
 """Kinds of store a cohort may lie in: those with the conditional writes that keep two runs apart."""
 
 
-def check_places(archives: Sequence[str | Place], cohort: str | Place) -> list[Place]:
-    """The places of the archives.
+def check_places(archives: Sequence[str | Path], cohort: str | Place) -> list[str | Path]:
+    """The archives as they are read: folders as paths, URLs as text.
 
     Raises
     ------
@@ -21,13 +22,16 @@ def check_places(archives: Sequence[str | Place], cohort: str | Place) -> list[P
     """
     if not archives:
         raise WrongUse("which archive? give at least one folder")
-    home, places = cohort_place(cohort), [place_of(archive) for archive in archives]
-    for place in places:
-        if not _is_there(place):
-            raise WrongUse(f"no such archive: {place}")
+    home = cohort_place(cohort)
+    found = []
+    for archive in archives:
+        place = place_of(archive)
+        found.append(place if isinstance(place, Path) else str(archive))
+        if not archive_exists(found[-1]):
+            raise WrongUse(f"no such archive: {archive}")
         if _is_inside(home, place):
-            raise WrongUse(f"the cohort {home} may not lie inside the archive {place}")
-    return places
+            raise WrongUse(f"the cohort {home} may not lie inside the archive {archive}")
+    return found
 
 
 def cohort_place(cohort: str | Place) -> Place:
@@ -44,14 +48,6 @@ def cohort_place(cohort: str | Place) -> Place:
     if not isinstance(place, Path) and place.protocol not in COHORT_STORES:
         raise WrongUse(f"{place}: a cohort lies in a folder or in an S3 bucket (s3://BUCKET/PREFIX)")
     return place
-
-
-def _is_there(archive: Place) -> bool:
-    """Whether there is something; of a whole bucket that is only told by listing it, which the run does at once."""
-    if not isinstance(archive, Path) and "/" not in archive.path.rstrip("/"):
-        return True
-    with answering(archive):
-        return archive.exists()
 
 
 def _is_inside(place: Place, folder: Place) -> bool:

@@ -12,6 +12,7 @@ from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from flows.loop import run_in_a_loop
 from flows.places import check_places
@@ -77,7 +78,7 @@ class Night:
 
 
 def screen_archives(
-    archives: Sequence[str | Place],
+    archives: Sequence[str | Path],
     cohort: str | Place,
     settings: InForce,
     runner: str = "dask",
