@@ -13,6 +13,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 ELSEWHERE = {
     "docs/analysts.md": "tests/end_to_end/test_tables_analysts_page.py",
     "docs/prevalence.md": "tests/end_to_end/test_prevalence_page.py",
+    "docs/storage.md": "tests/faults/test_bucket_cohort.py",
 }
 """Pages whose blocks need more than an empty folder, and the test that runs them."""
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

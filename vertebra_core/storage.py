@@ -102,6 +102,15 @@ def storage_options(protocol: str) -> dict[str, Any]:
     }
 
 
+def read_whole(place: Place) -> bytes:
+    """All of a file or object, of which the size is not asked for first: every question costs time."""
+    if isinstance(place, Path):
+        return place.read_bytes()
+    one_request = {"max_concurrency": 1} if place.protocol in S3_PROTOCOLS else {}
+    data: Any = place.fs.cat_file(place.path, **one_request)
+    return data
+
+
 def matching(folder: Place, pattern: str) -> list[Place]:
     """Files below a folder whose path from there matches a pattern of `pathlib.PurePath.match`; sorted.
 

@@ -3,6 +3,7 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import fsspec
@@ -323,10 +324,24 @@ def test_analysts_read_the_published_parquet_with_pandas_and_duckdb(bucket, caps
     assert connection.execute(joined, [vertebrae, studies]).fetchall() == [(13,)]
 
 
+@pytest.mark.usefixtures("s3")
+def test_the_example_of_the_page_runs():
+    """The Python of docs/storage.md, as it stands there."""
+    page = Path(__file__).parents[2] / "docs" / "storage.md"
+    filesystem().mkdir("research")
+    make_cohort(place_of("s3://research/spines"), STUDIES)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, page.name, "exec"), names)
+    assert len(names["vertebrae"]) == 13
+    assert [(sex, n) for sex, n, _ in names["by_sex"]] == [("F", 7), ("M", 6)]
+
+
 def test_the_query_that_tables_prints_runs(bucket, capsys):
     cohort = make_cohort(place_of(f"{bucket}/spines"), STUDIES)
     out = run(capsys, "tables", str(cohort.root))
     namespace: dict = {}
     exec(out.split("before a query: ")[1].splitlines()[0], namespace)
     rows = namespace["duckdb"].sql(out[out.index("SELECT") :]).fetchall()
+    namespace["duckdb"].unregister_filesystem("s3")
     assert sorted(rows) == [("F", 1, 1), ("M", 1, 0)]

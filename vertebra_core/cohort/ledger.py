@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from vertebra_core.cohort.commit import create, parquet_bytes
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.errors import CouldNotRun
-from vertebra_core.storage import Place, read_ahead
+from vertebra_core.storage import Place, read_ahead, read_whole
 
 IDENTITY = ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version")
 """Columns of ``studies`` that say which computation a row is the result of; equal ones are never computed twice."""
@@ -84,14 +84,23 @@ def read_mark(mark: Mark, columns: list[str] | None = None) -> pa.Table:
     return _read(mark.path, columns)
 
 
-def read_companion(layout: Layout, mark: Mark, table: str) -> pa.Table:
-    """Another table of the same shard."""
+def open_mark(mark: Mark) -> tuple[pa.Table, str]:
+    """Rows of ``studies`` of one committed shard, and the token in the names of its other tables."""
     source = _source(mark.path)
+    return _read(mark.path, None, source), _token(mark, source)
+
+
+def read_companion(layout: Layout, mark: Mark, table: str, token: str | None = None) -> pa.Table:
+    """Another table of the same shard; the token is that of `open_mark`, and read again where it is not given."""
+    token = token or _token(mark, _source(mark.path))
+    return _read(layout.companion(mark.run, mark.shard, token, table), None)
+
+
+def _token(mark: Mark, source: Path | pa.BufferReader) -> str:
     try:
-        token = pq.read_metadata(source).metadata[COMPANIONS].decode()
+        return pq.read_metadata(source).metadata[COMPANIONS].decode()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise CouldNotRun(f"{mark.path}: damaged; move it away and its studies become due again") from error
-    return _read(layout.companion(mark.run, mark.shard, token, table), None)
 
 
 def committed(layout: Layout) -> pa.Table:
@@ -157,15 +166,15 @@ def sources_of(layout: Layout, chosen: pa.Table, key: str = "study_key") -> list
 
 
 def _source(path: Place) -> Path | pa.BufferReader:
-    """A committed file as Arrow reads it; of a store, all of it at once: it is small, and every question costs time.
+    """A committed file as Arrow reads it; of a store, all of it at once, for it is small.
 
     Whether a store answers is asked here, so that what fails later is the file's own fault.
     """
-    return path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+    return path if isinstance(path, Path) else pa.BufferReader(read_whole(path))
 
 
-def _read(path: Place, columns: list[str] | None) -> pa.Table:
-    source = _source(path)
+def _read(path: Place, columns: list[str] | None, source: Path | pa.BufferReader | None = None) -> pa.Table:
+    source = _source(path) if source is None else source
     try:
         return pq.ParquetFile(source).read(columns)
     except (OSError, pa.ArrowInvalid) as error:

@@ -35,8 +35,8 @@ from vertebra_core.cohort.ledger import (
     MethodIdentity,
     choose,
     committed,
+    open_mark,
     read_companion,
-    read_mark,
     sources_of,
 )
 from vertebra_core.cohort.links import read_links
@@ -195,16 +195,17 @@ def _write_tables(
 ) -> dict[str, int]:
     """Write all tables, one shard at a time in memory; only those with a row per study or series are ever whole."""
     sources = sources_of(layout, chosen)
-    parts = read_ahead(layout.root, lambda source: _of_studies(read_mark(source[0]), source[1]), sources)
+    opened = list(read_ahead(layout.root, lambda source: _opened(*source), sources))
+    tokens, parts = [token for token, _ in opened], [part for _, part in opened]
     studies = people.fill(pa.concat_tables([arrow_schema(MARK_TABLE).empty_table(), *parts])).sort_by("study_key")
     sums: Counter[str] = Counter()
 
     def parts_of(table: str) -> Iterator[pa.Table]:
-        def read(source: tuple[Mark, pa.Array]) -> pa.Table:
-            mark, keys = source
-            return with_patients(_of_studies(read_companion(layout, mark, table), keys), studies)
+        def read(shard: tuple[tuple[Mark, pa.Array], str]) -> pa.Table:
+            (mark, keys), token = shard
+            return with_patients(_of_studies(read_companion(layout, mark, table, token), keys), studies)
 
-        return read_ahead(layout.root, read, sources)
+        return read_ahead(layout.root, read, zip(sources, tokens, strict=True))
 
     def vertebrae() -> Iterator[pa.Table]:
         for part in parts_of("vertebrae"):
@@ -226,6 +227,12 @@ def _write_tables(
     for name, parts in other_tables(layout, others, grading, people).items():
         rows[name] = _write_streamed(folder, name, parts)
     return rows
+
+
+def _opened(mark: Mark, keys: pa.Array) -> tuple[str, pa.Table]:
+    """The token of a shard's other tables, and these rows of its ``studies``."""
+    rows, token = open_mark(mark)
+    return token, _of_studies(rows, keys)
 
 
 def _of_studies(table: pa.Table, keys: pa.Array) -> pa.Table:
