@@ -19,6 +19,7 @@ from flows.screen import Night, screen_archives
 from flows.settings import load_settings
 from tasks.report import DEAD, ENDED, cohort_state
 from vertebra_core.cohort.layout import Layout
+from vertebra_core.cohort.others import OTHER_TABLES
 from vertebra_core.cohort.snapshot import latest_snapshot
 from vertebra_core.errors import CouldNotRun
 from vertebra_core.storage import place_of
@@ -30,7 +31,7 @@ FLAGS = {"run.workers": 1, "run.shard_size": 2}
 STUDIES, REFUSED = 6, 3
 PATIENT = "Q7719{number:02d}X"
 """Looks like nothing else, so that it can be searched for."""
-TABLES = ("studies", "vertebrae", "patients", "levels_in_view")
+TABLES = ("studies", "vertebrae", "patients", "levels_in_view", *OTHER_TABLES.values())
 
 
 @pytest.fixture(scope="module")
