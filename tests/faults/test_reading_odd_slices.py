@@ -161,3 +161,13 @@ def test_a_jump_in_the_middle_is_refused_with_its_place():
         odd_of(hu)
     assert refusal.value.reason is Reason.PIXELS_DAMAGED
     assert SETTINGS.min_slices < len(hu)
+
+
+@pytest.mark.parametrize("shift", [6, 12, 20])
+def test_two_patients_whose_slices_alternate_are_no_volume(shift, small_hu):
+    """An anonymiser gave both the same UIDs, and their slices lie between each other."""
+    mixed = small_hu.copy()
+    mixed[1::2] = np.roll(small_hu, shift, axis=1)[1::2]
+    with pytest.raises(NotEvaluable) as refusal:
+        odd_of(mixed)
+    assert refusal.value.reason is Reason.PIXELS_DAMAGED

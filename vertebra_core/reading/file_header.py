@@ -1,7 +1,7 @@
 """What the header of a volume file says, whatever its format, and the voxels it leads to.
 
 Volume files are read here and not by ITK. On files with a damaged header ITK ends the process (MetaImage, NRRD) or
-never returns (NIfTI, after one flipped bit); what a cut NIfTI lacks, and NaN, it takes for zeros (docs/fuzzing.md).
+never returns (NIfTI); what a cut NIfTI lacks, and NaN, it takes for zeros (docs/fuzzing.md).
 """
 
 import gzip
