@@ -258,7 +258,13 @@ def run_product(folder: Path, numbers: Iterable[int]) -> list[str]:
             path = folder / "archive" / f"{number:05d}" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    flags = {"run.memory_gb": 1.0, "run.deadline_s": 60.0, "run.workers": 1, "run.pictures": False}
+    flags = {
+        "run.settle_minutes": 0,
+        "run.memory_gb": 1.0,
+        "run.deadline_s": 60.0,
+        "run.workers": 1,
+        "run.pictures": False,
+    }
     lines: list[str] = []
     settings = load_settings(flags=flags)
     night = screen_archives(

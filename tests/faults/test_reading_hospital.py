@@ -338,7 +338,7 @@ def test_a_run_over_an_archive_of_such_names_and_identities_ends_with_a_row_for_
     report = without("Rows", "Columns", "PixelData")(dcmread(next((archive / "new\nline").iterdir())))
     report.SOPClassUID, report.Modality = BasicTextSRStorage, "SR"
     save(report, archive / "report")
-    settings = load_settings(flags={"run.pictures": False, "run.memory_gb": 1.0})
+    settings = load_settings(flags={"run.settle_minutes": 0, "run.pictures": False, "run.memory_gb": 1.0})
     night = screen_archives([archive], tmp_path / "cohort", settings, "loop", "fuzz_run:only_read", lambda line: None)
     assert night.settled.reasons == {"no_spine": 2, "too_few_slices": 2}
     assert night.files_seen == 3 * N_SLICES + 1
