@@ -13,6 +13,8 @@ from made_studies import IDENTITY, NORMAL, WEDGE, column, make_cohort, patient_s
 from s3_server import filesystem, objects
 
 from flows.cli import main
+from flows.commands.doctor import _storage
+from flows.places import check_places
 from vertebra_core.cohort import lock as locking
 from vertebra_core.cohort import snapshot as snapshots
 from vertebra_core.cohort.commit import abandon_uploads, create, remove_folder, replace, streamed
@@ -22,7 +24,7 @@ from vertebra_core.cohort.ledger import committed, done_inputs, is_committed, ma
 from vertebra_core.cohort.links import read_links
 from vertebra_core.cohort.lock import LEASE_SECONDS, Owner, release_lock, renew_lock, take_lock, this_process
 from vertebra_core.cohort.snapshot import latest_snapshot, publish
-from vertebra_core.errors import CouldNotRun, Reason
+from vertebra_core.errors import CouldNotRun, Reason, WrongUse
 from vertebra_core.storage import place_of
 from vertebra_core.tables.parquet import read_table
 from vertebra_core.truth import write_truth
@@ -345,3 +347,26 @@ def test_the_query_that_tables_prints_runs(bucket, capsys):
     rows = namespace["duckdb"].sql(out[out.index("SELECT") :]).fetchall()
     namespace["duckdb"].unregister_filesystem("s3")
     assert sorted(rows) == [("F", 1, 1), ("M", 1, 0)]
+
+
+def test_doctor_says_whether_a_bucket_keeps_to_conditions(bucket, monkeypatch):
+    sound = _storage(f"{bucket}/spines")
+    assert [(check["ok"], check["what"]) for check in sound] == [(True, "cohort")]
+    assert "there is no such bucket" in _storage("s3://no-such-bucket/spines")[0]["found"]
+    monkeypatch.setattr("vertebra_core.cohort.conditional.create", lambda path, data: True)
+    (check,) = _storage(f"{bucket}/spines")
+    assert (check["ok"], "ignores conditional writes" in check["found"]) == (False, True)
+    assert objects(bucket) == {}  # the probe is taken away again
+
+
+@pytest.mark.parametrize("cohort", ["memory://spines", "s3://"])
+def test_a_cohort_in_a_store_without_conditions_is_wrong_use(tmp_path, capsys, cohort):
+    assert main(["screen", str(tmp_path), "--cohort", cohort]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_cohort_inside_an_archive_is_wrong_use(bucket):
+    create(place_of(f"{bucket}/ct/a.dcm"), b"x")
+    with pytest.raises(WrongUse, match="may not lie inside"):
+        check_places([f"{bucket}/ct"], f"{bucket}/ct/spines")
+    assert check_places([f"{bucket}/ct"], f"{bucket}/ct2/spines") == [f"{bucket}/ct"]
