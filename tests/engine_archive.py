@@ -1,6 +1,7 @@
 """Small DICOM archives for tests of the engine: real files, each study with a mark that tells a method what to do."""
 
 import zlib
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 N_SLICES, SIDE, PIXEL_MM, SPACING_MM = 16, 32, 4.0, 2.5
 MARK_HU_STEP = 100
 """The first voxel holds the mark times this; soft tissue and air elsewhere."""
+
+
+def fresh_fork_server() -> None:
+    """Let the next sandbox of this process see its environment as it is now, not as another module's tests left it."""
+    forkserver._forkserver._stop()  # what CPython's own tests do
 
 
 def write_study(

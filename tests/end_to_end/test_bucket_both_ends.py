@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_archive import write_study
+from engine_archive import fresh_fork_server, write_study
 from engine_methods import GOOD, REFUSE
 from s3_server import filesystem, make_bucket, objects
 
@@ -34,6 +34,7 @@ def place(tmp_path_factory, s3, prefect_server) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VERTEBRA_PSEUDONYM_SECRET", "a secret of this test module")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+        fresh_fork_server()
         yield root
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_archive import write_study
+from engine_archive import fresh_fork_server, write_study
 from engine_methods import REFUSE, SLOW
 from s3_faults import FAULTS, flaky
 from s3_server import filesystem, make_bucket, objects
@@ -43,6 +43,7 @@ def archive(tmp_path_factory, s3) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VERTEBRA_PSEUDONYM_SECRET", "a secret of this test module")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+        fresh_fork_server()
         yield root
 
 

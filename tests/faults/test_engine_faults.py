@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engine_archive import write_study
+from engine_archive import fresh_fork_server, write_study
 from engine_methods import EXIT, EXIT_ONCE, GOOD, GROW, HANG, ONCE, RAISE, REFUSE, SEGFAULT
 
 from flows.screen import screen_archives
@@ -64,6 +64,7 @@ def place(tmp_path_factory, monkeypatch_module, prefect_server) -> Path:
     monkeypatch_module.setenv("VERTEBRA_PSEUDONYM_SECRET", "a secret of this test module")
     monkeypatch_module.setenv("PYTHONPATH", str(TESTS))
     write_archive(root / "archive")
+    fresh_fork_server()
     return root
 
 
