@@ -3,14 +3,14 @@
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from vertebra_core.errors import NotEvaluable
+from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.files import ArchiveFile, LeftAlone, walk
 from vertebra_core.reading.headers import Header, Interned, SliceHeader, VolumeHeader, read_headers
 from vertebra_core.reading.index import Memory, Recorder
@@ -25,6 +25,9 @@ BLOCKS_AHEAD = 4
 """Blocks per process that may be under way or wait to be taken: what bounds the memory of a scan."""
 PROCESSES_FROM = 2000
 """Files to be read before processes are started for them: three seconds of reading, twice what starting them takes."""
+
+SPAWNED = multiprocessing.get_context("spawn")
+"""The fork server of this process is not ours to start: the sandbox has it import its own modules first."""
 
 Progress = Callable[[int], None]
 """Hears how many files have been looked at."""
@@ -160,12 +163,34 @@ class _Readers:
             pending = [self._threads.submit(self._read, file, self._interned) for file in files]
             return lambda: [one.result() for one in pending]
         if self._processes > 1 and self._asked > PROCESSES_FROM:
-            if self._workers is None:
-                context = multiprocessing.get_context("forkserver")
-                self._workers = self._stack.enter_context(ProcessPoolExecutor(self._processes, context))
-            batch = self._workers.submit(_read_batch, list(files), self._read)
-            return lambda: [[_shared(header, self._interned) for header in headers] for headers in batch.result()]
+            self._workers = self._workers or self._stack.enter_context(ProcessPoolExecutor(self._processes, SPAWNED))
+            return partial(self._from_workers, files, self._workers, self._submit(self._workers, files))
         return lambda: [self._read(file, self._interned) for file in files]
+
+    def _submit(self, workers: Executor, files: Sequence[ArchiveFile]) -> Future | None:
+        try:
+            return workers.submit(_read_batch, files, self._read)
+        except BrokenExecutor:
+            return None
+
+    def _from_workers(
+        self, files: Sequence[ArchiveFile], workers: Executor, batch: Future | None
+    ) -> list[list[Header]]:
+        try:
+            read = batch.result() if batch else None
+        except BrokenExecutor:  # a file killed its reader: who it was shows when each is read by itself
+            read = None
+        if read is None:
+            self._workers = None if self._workers is workers else self._workers
+            read = [self._alone(file) for file in files]
+        return [[_shared(header, self._interned) for header in headers] for headers in read]
+
+    def _alone(self, file: ArchiveFile) -> list[Header]:
+        with ProcessPoolExecutor(1, SPAWNED) as worker:
+            try:
+                return worker.submit(_read_batch, [file], self._read).result()[0]
+            except BrokenExecutor:
+                return [LeftAlone(file, Reason.UNREADABLE)]
 
 
 def read_and_judge(file: ArchiveFile, interned: Interned, settings: ReadingSettings) -> list[Header]:
