@@ -5,6 +5,7 @@
 #   make check     style, types, import layers and docstrings only
 #   make test-unit test-property test-oracle test-faults test-end-to-end test-docs
 #   make fuzz      5,500 mutated series and volume files, and 300 studies through the whole product: about 20 minutes
+#   make bench-discovery [PLACE=FOLDER]   stock-taking of 100,000 small files, two nights (docs/storage.md)
 #   make bench     how long each stage takes here, beside the figures of the last release
 #   make accuracy-phantoms            held-out phantoms, each setting alone, keypoints beside masks: about 100 minutes
 #   make accuracy-real CT=FOLDER      annotated CT, each patient left out in training: a night (docs/accuracy.md)
@@ -26,7 +27,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 pytho
 CODE := flows tasks vertebra_core
 COVERAGE := 90
 
-.PHONY: install demo test check fuzz bench accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -64,6 +65,9 @@ test-docs: $(STAMP)
 
 fuzz: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m fuzz_run --series 5000 --volumes 500 --studies 300
+
+bench-discovery: $(STAMP)
+	$(BIN)/python -m benchmarks.discovery $(or $(PLACE),build/discovery) --files 100000
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from engine_archive import N_SLICES, write_study
 
+from benchmarks import discovery
 from vertebra_core.errors import Reason
 from vertebra_core.reading import scan
 from vertebra_core.reading.files import ArchiveFile, LeftAlone, walk
@@ -57,3 +58,12 @@ def test_a_file_that_kills_its_reader_is_unreadable_and_all_others_are_read(arch
     bad = [headers for headers in read if isinstance(headers[0], LeftAlone)]
     assert bad == [[LeftAlone(files[2], Reason.UNREADABLE)]]
     assert len(read) == 4
+
+
+def test_the_benchmark_of_discovery_runs_and_finds_the_same_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["discovery", str(tmp_path / "made"), "--files", "250", "--pixels", "1"])
+    assert discovery.main() == 0
+    said = capsys.readouterr().out
+    assert "250 opened, 3 series" in said
+    assert "0 opened, equal series: True" in said
+    assert "pixels        100 files" in said
