@@ -1,5 +1,6 @@
 """An archive in which everything that can name a patient does, and that ends in every way an archive can."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def write_archive(root: Path) -> Planter:
     cut.write_bytes(cut.read_bytes()[:-700])
     broken = sorted(_study(root, planter, whole=False).iterdir())[5]
     broken.write_bytes(broken.read_bytes()[:400] + planter.word().encode())
+    _packed(root, planter)
     _odd_files(root / planter.word(), planter)
     _volumes(root / planter.word(), planter)
     return planter
@@ -151,6 +153,16 @@ def _malformed(planter: Planter) -> Edit:
         return ds
 
     return edit
+
+
+def _packed(root: Path, planter: Planter) -> None:
+    """A study in a zip file and one in a tar file, whose own names and those of their members name patients."""
+    for suffix, kind in (("zip", "zip"), ("tar.gz", "gztar")):
+        folder = _study(root, planter, whole=False)
+        name = root / f"{planter.word()}_{planter.word()}"
+        shutil.make_archive(str(name), kind, folder.parent)
+        assert name.with_name(f"{name.name}.{suffix}").exists()
+        shutil.rmtree(folder.parent)
 
 
 # -- what is no series of images ----------------------------------------------------------------------------------

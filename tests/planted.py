@@ -46,12 +46,19 @@ STUDY_DATE, STUDY_YEAR = "16990317", 1699
 UID_ROOT = "1.2.826.0.1.3680043.9.7777"
 
 WORD = rb"zq[0-9]{5}x"
+ALONE, ENDS = rb"(?<![0-9a-f.-])", rb"(?![0-9a-f-])"
+"""Numbers are looked for where they stand alone: parts of digests, UUIDs and longer numbers look like any number."""
 FORMS = re.compile(
-    WORD + rb"|3680043\.9\.7777\.[0-9]+|(?<![0-9.])16[0-9]{2}(?:-[01][0-9]-[0-3][0-9]|[01][0-9][0-3][0-9])(?![0-9])"
-    rb"|(?<![0-9.])77[0-9]{5}\.25|(?<![0-9.])88[0-9]{5}(?![0-9])|1[0-9]{5}\.77[0-9]{4}",
+    WORD
+    + rb"|3680043\.9\.7777\.[0-9]+"
+    + rb"|"
+    + ALONE
+    + rb"(?:16[0-9]{2}(?:-[01][0-9]-[0-3][0-9]|[01][0-9][0-3][0-9])|16[0-9]{12}\.77[0-9]{4}|1[0-9]{5}\.77[0-9]{4}"
+    + rb"|77[0-9]{5}\.25|1988[0-9]{5}7)"
+    + ENDS,
     re.IGNORECASE,
 )
-"""Words, UIDs, dates of the seventeenth century, decimal numbers, whole numbers, times."""
+"""Words, UIDs, dates and times of the seventeenth century, times, decimal numbers, whole numbers."""
 WIDE_FORMS = re.compile(rb"z\0q\0(?:[0-9]\0){5}x", re.IGNORECASE)
 """Words in UTF-16, where a zero byte stands between any two characters."""
 
@@ -100,7 +107,7 @@ class Planter:
             "TM": time,
             "DT": date + time,
             "DS": f"77{number:05d}.25",
-            "IS": f"88{number:05d}",
+            "IS": f"1988{number:05d}7",
             "OB": word.encode(),
             "UN": word.encode(),
         }
@@ -133,6 +140,7 @@ def plant(ds: Dataset, planter: Planter) -> int:
         block.add_new(0x02, "UN", planter.word().encode())
         block.add_new(0x03, "SQ", Sequence([_item(planter)]))
     ds.ImagePresentationComments = planter.word()
+    ds.PaletteColorLookupTableUID, ds.LargePaletteColorLookupTableUID = planter.uid(), planter.uid()
     ds.StudyDate = STUDY_DATE
     return planted + len(NOT_IN_THE_DICTIONARY) + len(CURVE_AND_OVERLAY)
 

@@ -1,9 +1,9 @@
 """Nothing that a run writes or says names a patient.
 
-A made archive holds an own recognisable value in every attribute of pydicom's dictionary that can hold one: 644 of the
-655 of PS3.15 Table E.1-1 (edition 2026c), the rest being of commands, directories, or too short to be told apart; in
-private ones, nested ones and the meta header; in file and folder names and in the headers of volume files. It is
-screened; then every byte of every output is searched for every such value.
+A made archive holds an own recognisable value in every attribute of pydicom's dictionary that can hold one: 647 of the
+655 of PS3.15 Table E.1-1 (edition 2026c); of the rest two are told, three belong to commands and directories, and
+three are too short to be told apart; in private ones, nested ones and the meta header; in file and folder names and in
+the headers of volume files. It is screened; then every byte of every output is searched for every such value.
 
 By the settings, and so not planted: the patient's sex and age (93, told as 90), the year of the study (1699), maker and
 model of the scanner, kernel, image type.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vertebra_core.cohort.commit import create, parquet_bytes
+from vertebra_core.cohort.commit import create, parquet_bytes, replace
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.errors import CouldNotRun
 from vertebra_core.storage import Place, read_ahead, read_whole
@@ -54,12 +54,21 @@ def commit_shard(layout: Layout, run: str, shard: str, tables: Mapping[str, pa.T
     bool
         False if the shard was committed before; then that result stands.
     """
+    return create(layout.mark(run, shard), _write_companions(layout, run, shard, tables))
+
+
+def commit_again(layout: Layout, mark: Mark, tables: Mapping[str, pa.Table]) -> None:
+    """Put other tables in the place of a shard's, whole or not at all; for taking rows out, and nothing else."""
+    replace(mark.path, _write_companions(layout, mark.run, mark.shard, tables))
+
+
+def _write_companions(layout: Layout, run: str, shard: str, tables: Mapping[str, pa.Table]) -> bytes:
+    """Write all tables but the mark; what the mark will be."""
     companions = {name: parquet_bytes(table) for name, table in sorted(tables.items()) if name != MARK_TABLE}
     token = hashlib.sha256(b"".join(companions.values())).hexdigest()[:12]
     for name, data in companions.items():
         create(layout.companion(run, shard, token, name), data)
-    mark = parquet_bytes(tables[MARK_TABLE], {COMPANIONS.decode(): token})
-    return create(layout.mark(run, shard), mark)
+    return parquet_bytes(tables[MARK_TABLE], {COMPANIONS.decode(): token})
 
 
 def is_committed(layout: Layout, run: str, shard: str) -> bool:
@@ -94,6 +103,11 @@ def read_companion(layout: Layout, mark: Mark, table: str, token: str | None = N
     """Another table of the same shard; the token is that of `open_mark`, and read again where it is not given."""
     token = token or _token(mark, _source(mark.path))
     return _read(layout.companion(mark.run, mark.shard, token, table), None)
+
+
+def token_of(mark: Mark) -> str:
+    """The token in the names of a shard's other files."""
+    return _token(mark, _source(mark.path))
 
 
 def _token(mark: Mark, source: Path | pa.BufferReader) -> str:
