@@ -44,7 +44,7 @@ def attributes_read() -> set[str]:
 
 
 def describes_pixels(keyword: str) -> bool:
-    """Of groups 0028 and 7FE0, which the page names together; Table E.1-1 names three of them, and these are not read."""
+    """Of groups 0028 and 7FE0, which the page names together; the three of Table E.1-1 among them are not read."""
     return (tag_for_keyword(keyword) or 0) >> 16 in (0x0028, 0x7FE0)
 
 
