@@ -37,8 +37,9 @@ def keep(layout: Layout, pseudonyms: Pseudonyms, notes: Notes) -> None:
     for archive, recorder in notes.learnt.items():
         memory = notes.memory(archive)
         if memory is None or notes.opened or len(memory) != recorder.n_files:
-            private_folder(layout.private)
             path = layout.index(pseudonyms.archive_key(archive))
+            private_folder(layout.private)
+            private_folder(path.parent)
             replace(path, parquet_bytes(recorder.table()), mode=0o600)
 
 

@@ -26,9 +26,10 @@ def write_archive(root: Path) -> Planter:
         _study(root, planter, mark=mark)
     good = _study(root, planter)
     _study(root, planter, into=good, edit=_other_series(good))
-    for edit in (_mr, _no_place, _malformed(planter), _pdf):
+    for edit in (_mr, _malformed(planter), _pdf):
         _study(root, planter, edit=edit)
-    for edit in (_localizer, _page, _colour, _ten_apart, _same_place, lambda ds, i: None if i in (5, 6) else ds):
+    less = (_localizer, _no_place, _page, _colour, _ten_apart, _same_place, lambda ds, i: None if i in (5, 6) else ds)
+    for edit in less:
         _study(root, planter, edit=edit, whole=False)
     _study(root, planter, n_slices=3, whole=False)
     cut = sorted(_study(root, planter, whole=False).iterdir())[5]
