@@ -183,7 +183,8 @@ def _print_remarks(answer: "Prevalence", analysis: "Analysis") -> None:
         if group.corrected is not None and group.corrected.warning:
             raw = percent(group.corrected.raw)
             print(f"Warning, {group.name}: corrected to {raw} % by formula; {group.corrected.warning}.")
-    print(f"At least mild is {NOT_CORRECTED} for measurement noise: do not report it as a prevalence.")
+    where = f"In tables that say so, at least mild is {NOT_CORRECTED} for measurement noise"
+    print(f"{where}: do not report it as a prevalence.")
     way = {"auto": "beta below 40 patients, else logit", "gee": "exchangeable GEE"}.get(
         analysis.vertebra_interval, analysis.vertebra_interval
     )
