@@ -16,6 +16,7 @@ from vertebra_core.reading.attributes import number
 from vertebra_core.reading.files import open_file
 from vertebra_core.reading.headers import SliceHeader
 from vertebra_core.reading.hounsfield import ValueCounts
+from vertebra_core.reading.jpeg_header import refuse_odd_frame_header
 from vertebra_core.volume import AIR_HU
 
 FASTEST_PLUGIN = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
@@ -91,6 +92,7 @@ def _decode_file(
         _complete_description(dataset)
         plugin = _need_decoder(dataset)
         wanted = [header.frame or 0 for header in slices]
+        refuse_odd_frame_header(dataset, wanted)
         frames = iter_pixels(dataset, indices=wanted, raw=True, decoding_plugin=plugin)
         for header in slices:
             stored = next(frames)
