@@ -169,6 +169,20 @@ def test_no_other_verb_names_a_patient(place, capfd, monkeypatch, words):
             assert_silent(path.name, content)
 
 
+def test_taking_stock_names_no_patient(place, capfd, monkeypatch):
+    monkeypatch.chdir(place)
+    main(["inventory", "archive", "--cohort", "stock"])
+    main(["inventory", "archive", "--cohort", "stock", "--json"])
+    said = capfd.readouterr()
+    assert "too_few_slices" in said.out
+    assert_silent("said", (said.out + said.err).encode())
+    files = [p for p in (place / "stock").rglob("*") if p.is_file() and place / "stock/private" not in p.parents]
+    assert any(p.suffix == ".parquet" for p in files)
+    for path in files:
+        for content in opened(path):
+            assert_silent(path.name, content)
+
+
 @pytest.mark.usefixtures("loop")
 def test_a_log_names_an_error_by_its_type_and_place_only(place):
     """The method raised an error whose text holds an identifier and the place of the volume."""
