@@ -162,7 +162,7 @@ def told(what: str, files: int, spent: Spent) -> None:
     """Print a rate; on a busy machine the one of the CPU says more."""
     rate = f"{files / spent.wall:.0f} files/s"
     print(
-        f"{what:<14}{files} files, {spent.wall:.2f} s, {rate}; CPU {spent.cpu:.2f} s, {files / spent.cpu:.0f} a second"
+        f"{what:<14}{files} files, {spent.wall:.2f} s, {rate}; CPU {spent.cpu:.2f} s, {files / max(spent.cpu, 1e-3):.0f} a second"
     )
     sys.stdout.flush()
 
