@@ -161,9 +161,8 @@ def timed(work):
 def told(what: str, files: int, spent: Spent) -> None:
     """Print a rate; on a busy machine the one of the CPU says more."""
     rate = f"{files / spent.wall:.0f} files/s"
-    print(
-        f"{what:<14}{files} files, {spent.wall:.2f} s, {rate}; CPU {spent.cpu:.2f} s, {files / max(spent.cpu, 1e-3):.0f} a second"
-    )
+    cpu = f"CPU {spent.cpu:.2f} s, {files / max(spent.cpu, 1e-3):.0f} a second"
+    print(f"{what:<14}{files} files, {spent.wall:.2f} s, {rate}; {cpu}")
     sys.stdout.flush()
 
 
