@@ -26,6 +26,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 pytho
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 CODE := flows tasks vertebra_core
 COVERAGE := 90
+# Files of tests that run at a time; some start workers and servers of their own.
+PROCESSES ?= 2
 
 .PHONY: install demo test check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
@@ -45,7 +47,8 @@ demo: $(STAMP)
 	$(BIN)/vertebra demo
 
 test: check
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --durations=30 --cov --cov-report=term:skip-covered \
+	  --cov-fail-under=$(COVERAGE)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
