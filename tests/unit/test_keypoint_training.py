@@ -23,6 +23,8 @@ from vertebra_core.training.samples import Windows
 from vertebra_core.training.spines import STACK_U_MM, Spine
 from vertebra_core.training.warp import random_affine, source_of, warp_vertebrae
 
+torch.set_num_threads(1)  # sums of several threads come in any order: a run is repeated to the bit by one
+
 
 def body(top: float, depth: float = 30.0, height: float = 24.0) -> np.ndarray:
     """Six keypoints (v, s) of an upright body whose anterior top lies at s = top."""

@@ -32,6 +32,7 @@ class Layout:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> Layout(Path("spines")).picture("st0a").as_posix()
     'spines/pictures/st0a.png'
     """
