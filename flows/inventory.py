@@ -1,23 +1,14 @@
 """What is in the archives and what a run would do: stock-taking and plan, without measuring anything."""
 
-import json
-import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flows.places import check_places
-from flows.screen import holding_cohort, identify_method, open_cohort, plan_run
+from flows.screen import planned_run, record_end
 from flows.settings import InForce
-from flows.stock import take_stock
-from tasks.clock import now
-from tasks.inventory import record_inventory
 from tasks.method import SHIPPED
-from vertebra_core.cohort.commit import replace
-from vertebra_core.cohort.layout import Layout, run_name
-from vertebra_core.cohort.links import known_keys
 from vertebra_core.reading.metadata import Metadata
-from vertebra_core.storage import Place, answering, place_of
+from vertebra_core.storage import Place
 
 MEASURE = "measure"
 """What the table says of series that are, or were, measured."""
@@ -65,20 +56,10 @@ def inspect_archives(
     metadata: Metadata | None = None,
 ) -> Prospect:
     """Take stock of the archives and write the inventory, as a run does before it measures."""
-    with answering(cohort):
-        layout = Layout(place_of(cohort))
-        roots = check_places(archives, layout.root)
-    run = run_name(now(), secrets.token_hex(2))
-    with answering(cohort), holding_cohort(layout, run, say):
-        pseudonyms = open_cohort(layout)
-        identity = identify_method(SHIPPED, settings)
-        stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
-        keys = known_keys(layout, stock.series, pseudonyms)
-        record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
-        plan = plan_run(layout, run, stock, keys, SHIPPED, identity, settings)
-        record = json.loads(layout.run_record(run).read_text())
-        replace(layout.run_record(run), json.dumps({**record, "ended": now()}, indent=1).encode())
-        tables = {layout.inventory(pseudonyms.archive_key(one.archive)).name for one in stock.series}
+    with planned_run(archives, cohort, settings, SHIPPED, say, metadata) as planned:
+        layout, stock, plan = planned.layout, planned.stock, planned.plan
+        record_end(layout, planned.run)
+        tables = {layout.inventory(planned.pseudonyms.archive_key(one.archive)).name for one in stock.series}
     decisions = Counter(one.decision.code if one.decision else MEASURE for one in stock.series)
     return Prospect(
         files_seen=stock.files_seen,

@@ -99,6 +99,45 @@ def screen_archives(
     metadata : Metadata, optional
         What a table knows that headers do not say.
     """
+    with planned_run(archives, cohort, settings, method, say, metadata) as planned:
+        layout, run, stock, plan = planned.layout, planned.run, planned.stock, planned.plan
+        identity, shift_days = planned.identity, planned.pseudonyms.shift_days
+        further = f", and {plan.n_others} further series" if settings.run.all_series else ""
+        say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
+        commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
+        run_shards(layout, plan, runner, settings.run)
+        settled = settle(layout, plan, identity)
+        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
+
+        left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
+        counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure
+        night = Night(run, *counts, settled, left_alone, snapshot, stock.arriving)
+        close_run(layout, night)
+    return night
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that knows what is to be done: the cohort is held and the inventory is written."""
+
+    layout: Layout
+    run: str
+    pseudonyms: Pseudonyms
+    identity: MethodIdentity
+    stock: Stock
+    plan: Plan
+
+
+@contextmanager
+def planned_run(
+    archives: Sequence[str | Path],
+    cohort: str | Place,
+    settings: InForce,
+    method: str,
+    say: Callable[[str], None],
+    metadata: Metadata | None,
+) -> Iterator[Planned]:
+    """Take stock of the archives and plan, with the cohort held while the block runs."""
     with answering(cohort):
         layout = Layout(place_of(cohort))
         roots = check_places(archives, layout.root)
@@ -106,23 +145,11 @@ def screen_archives(
     with answering(cohort), holding_cohort(layout, run, say):
         pseudonyms = open_cohort(layout)
         identity = identify_method(method, settings)
-
         stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
         keys = known_keys(layout, stock.series, pseudonyms)
         record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
         plan = plan_run(layout, run, stock, keys, method, identity, settings)
-        further = f", and {plan.n_others} further series" if settings.run.all_series else ""
-        say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
-        commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
-        run_shards(layout, plan, runner, settings.run)
-        settled = settle(layout, plan, identity)
-        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, pseudonyms.shift_days)
-
-        left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
-        counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure
-        night = Night(run, *counts, settled, left_alone, snapshot, stock.arriving)
-        close_run(layout, night)
-    return night
+        yield Planned(layout, run, pseudonyms, identity, stock, plan)
 
 
 def plan_run(
@@ -234,8 +261,12 @@ def named_runner(name: str) -> Runner:
 
 def close_run(layout: Layout, night: Night) -> None:
     """Say in the run's record and log how it ended."""
-    record = json.loads(layout.run_record(night.run).read_text())
     summary = {**asdict(night.settled), "due": night.due, "snapshot": night.snapshot.identifier}
-    ended = {**record, "ended": now(), "left_alone": night.left_alone, **summary}
-    replace(layout.run_record(night.run), json.dumps(ended, indent=1).encode())
+    record_end(layout, night.run, left_alone=night.left_alone, **summary)
     run_log(layout, night.run)("run_ended", **summary)
+
+
+def record_end(layout: Layout, run: str, **more: object) -> None:
+    """Say in a run's record that it has ended, and what else is to be known of it."""
+    record = json.loads(layout.run_record(run).read_text())
+    replace(layout.run_record(run), json.dumps({**record, "ended": now(), **more}, indent=1).encode())
