@@ -99,7 +99,7 @@ class Watchdog:
     def __init__(self) -> None:
         context = FlowRunContext.get()
         assert context is not None
-        self._client: distributed.Client = context.task_runner.client  # type: ignore[attr-defined]
+        self._client: distributed.Client = context.task_runner.client
         self._last_seen = self._last_look = time.monotonic()
 
     def all_lost(self) -> bool:

@@ -131,12 +131,12 @@ def prevalence(
     analysis = Analysis(
         grading=_grading(snapshot, mild, moderate, severe),
         definition=definition,
-        by=() if grades else strata,  # type: ignore[arg-type]
+        by=() if grades else strata,
         min_vertebrae=MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae,
         index_rule=index_rule,
         youngest=youngest,
         oldest=oldest,
-        interval="wilson" if for_standard else interval,  # type: ignore[arg-type]
+        interval="wilson" if for_standard else interval,
         vertebra_interval=vertebra_interval,
         standard=None if standard is None else standard_population(standard),
         standard_interval=interval,
