@@ -17,8 +17,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from tests.dicom_cases import (
-    COLUMN_Y_MM,
-    DEPTH_MM,
     N_VERTEBRAE,
     WEDGE,
     Grid,
@@ -29,7 +27,7 @@ from tests.dicom_cases import (
     save,
     set_pixels,
     stored_pixels,
-    vertebra_ends,
+    true_points,
     write_b0,
 )
 from vertebra_core.errors import NotEvaluable
@@ -51,16 +49,6 @@ def affine_of(grid: Grid) -> np.ndarray:
     affine = np.diag([*grid.spacing, 1.0])
     affine[:3, 3] = grid.origin
     return affine
-
-
-def true_points() -> np.ndarray:
-    """Keypoints [8, 6, 3] of the column, LPS mm."""
-    points = np.zeros((N_VERTEBRAE, 6, 3))
-    for index in range(N_VERTEBRAE):
-        for column, y in enumerate(COLUMN_Y_MM + np.array([-0.4, 0.0, 0.4]) * DEPTH_MM):
-            low, high = vertebra_ends(index, y)
-            points[index, 2 * column], points[index, 2 * column + 1] = (0, y, high), (0, y, low)
-    return points
 
 
 # -- faults -------------------------------------------------------------------------------------------------------
@@ -235,7 +223,7 @@ def ours(folder: Path) -> tuple[Volume | None, str]:
     rows = choose_index_series(find_series([folder], SETTINGS).series, SETTINGS)
     good = [row for row in rows if row.decision is None]
     if not good:
-        return None, max(rows, key=lambda row: row.n_slices).decision.code  # type: ignore[union-attr]
+        return None, max(rows, key=lambda row: row.n_slices).decision.code
     try:
         volume = read_volume(good[0], SETTINGS)
     except NotEvaluable as refusal:

@@ -233,3 +233,13 @@ def other_patient(number: int, patient_id: str | None = None) -> Study:
     """Identity of another patient with UIDs of her own."""
     base = f"1.2.826.0.1.3680043.8.498.{number + 1}"
     return replace(Study(), patient_id=patient_id or f"B{number}", study_uid=base, series_uid=f"{base}.1")
+
+
+def true_points() -> np.ndarray:
+    """Keypoints [8, 6, 3] of B0, LPS mm."""
+    points = np.zeros((N_VERTEBRAE, 6, 3))
+    for index in range(N_VERTEBRAE):
+        for column, y in enumerate(COLUMN_Y_MM + np.array([-0.4, 0.0, 0.4]) * DEPTH_MM):
+            low, high = vertebra_ends(index, y)
+            points[index, 2 * column], points[index, 2 * column + 1] = (0, y, high), (0, y, low)
+    return points

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from engine_archive import fresh_fork_server, write_study
 from engine_methods import EXIT, EXIT_ONCE, GOOD, GROW, HANG, ONCE, RAISE, REFUSE, SEGFAULT
+from planted import opened, png_chunks
 
 from flows.screen import screen_archives
 from flows.settings import load_settings
@@ -219,29 +219,9 @@ def test_nothing_outside_private_names_a_patient(place, prefect_server):
     assert len(files) > 30
     assert any(path.name.startswith("prefect.db") for path in files)
     for path in files:
-        content = opened(path)
+        content = b"".join(opened(path))
         found = [secret for secret in secrets if secret in content]
         assert not found, (path, found)
-
-
-def opened(path: Path) -> bytes:
-    """The bytes of a file, and what they are when unpacked."""
-    raw = path.read_bytes()
-    if path.suffix == ".parquet":
-        table = pq.ParquetFile(path)
-        return raw + json.dumps(table.read().to_pylist(), default=str).encode() + str(table.schema_arrow).encode()
-    if path.suffix == ".png":
-        return raw + b"".join(zlib.decompress(chunk) for kind, chunk in png_chunks(raw) if kind in (b"zTXt",))
-    return raw
-
-
-def png_chunks(raw: bytes) -> list[tuple[bytes, bytes]]:
-    chunks, at = [], 8
-    while at < len(raw):
-        length = int.from_bytes(raw[at : at + 4], "big")
-        chunks.append((raw[at + 4 : at + 8], raw[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return chunks
 
 
 @pytest.mark.usefixtures("night")

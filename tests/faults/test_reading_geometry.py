@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 from dicom_cases import (
     AXIAL,
-    COLUMN_Y_MM,
-    DEPTH_MM,
-    N_VERTEBRAE,
     WEDGE,
     Grid,
     Study,
@@ -18,7 +15,7 @@ from dicom_cases import (
     measured_heights,
     save,
     set_pixels,
-    vertebra_ends,
+    true_points,
     write_b0,
 )
 from reading_cases import MIDDLE, SETTINGS, SHOWN, N, copy_of, read_only, set_value, take, without
@@ -88,16 +85,6 @@ def test_r3_small_gaps_are_filled_and_only_the_vertebrae_in_them_are_lost(gone, 
     sound = [i for i in SHOWN if i not in marked]
     assert sound
     np.testing.assert_allclose(measured_heights(volume)[sound], b0_heights[sound], atol=1e-3)
-
-
-def true_points() -> np.ndarray:
-    """Keypoints [8, 6, 3] of B0, LPS mm."""
-    points = np.zeros((N_VERTEBRAE, 6, 3))
-    for index in range(N_VERTEBRAE):
-        for column, y in enumerate(COLUMN_Y_MM + np.array([-0.4, 0.0, 0.4]) * DEPTH_MM):
-            low, high = vertebra_ends(index, y)
-            points[index, 2 * column], points[index, 2 * column + 1] = (0, y, high), (0, y, low)
-    return points
 
 
 def test_r3_beside_a_hole_the_longer_range_is_measured(clean, b0_heights, tmp_path):
