@@ -1,6 +1,5 @@
-"""Fan out: the shards of a run as Prefect tasks on a local Dask cluster."""
+"""Fan out: the shards of a run as Prefect tasks on a Dask cluster (`flows.cluster`)."""
 
-import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -11,23 +10,15 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from prefect_dask import DaskTaskRunner
 
+from flows.cluster import cluster_of
 from flows.server import prefect_api
+from flows.settings import InForce
 from tasks.log import run_log
 from tasks.screen import screen_shard
-from tasks.settings import RunSettings
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import is_committed
 from vertebra_core.storage import place_of
 
-DASK_CONFIGURATION = {
-    "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
-    "distributed.deploy.lost-worker-timeout": "300s",  # the 15 s default closes all workers of a busy machine
-    "distributed.comm.timeouts.connect": "300s",  # and so do these, of 30 s
-    "distributed.comm.timeouts.tcp": "300s",
-    "distributed.scheduler.worker-ttl": "30 minutes",
-}
-WORKER_MEMORY = "4GiB"
-"""Of the Dask worker itself, which holds rows; studies are held by its sandbox, which has a limit of its own."""
 MOST_REQUEUES = 3
 """A shard lost with its worker is queued again; Dask itself has tried four times before it says so."""
 MOST_CLUSTERS = 3
@@ -37,26 +28,18 @@ NO_WORKER_SECONDS = 300.0
 LOOK_SECONDS, LOOK_AT_WORKERS_SECONDS = 0.2, 15.0
 
 
-def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: RunSettings) -> None:
-    """Screen the shards as tasks of a Prefect flow on worker processes of this machine."""
-    with prefect_api(layout.root), dask.config.set(DASK_CONFIGURATION):
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # Dask sets INFO when it is imported
+def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: InForce) -> None:
+    """Screen the shards as tasks of a Prefect flow on the workers that the settings name."""
+    with prefect_api(layout.root):
         for _ in range(MOST_CLUSTERS):
             left = [shard for shard in shards if not is_committed(layout, run, shard)]
             if not left:
                 return
-            workers = min(settings.workers_here(), len(left))
-            cluster = {
-                "n_workers": workers,
-                "threads_per_worker": 1,
-                "processes": True,
-                "memory_limit": WORKER_MEMORY,
-                "dashboard_address": "127.0.0.1:0",
-                "silence_logs": logging.CRITICAL,
-            }
-            fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(cluster_kwargs=cluster))
-            if fan_out(str(layout.root.resolve()), run, left, workers):
-                return
+            with cluster_of(settings, len(left)) as cluster:
+                fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
+                with dask.annotate(resources=cluster.asks):
+                    if fan_out(str(layout.root.resolve()), run, left, cluster.slots):
+                        return
 
 
 @flow(name="screen-shards", persist_result=False, validate_parameters=False)

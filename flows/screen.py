@@ -25,7 +25,6 @@ from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import Plan, order_other_series, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
-from tasks.settings import RunSettings
 from vertebra_core.cohort.commit import create, remove_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
@@ -39,7 +38,7 @@ from vertebra_core.reading.metadata import Metadata
 from vertebra_core.storage import Place, answering, place_of, said_by_store
 from vertebra_core.tables.schema import SCHEMA_VERSION
 
-Runner = Callable[[Layout, str, Sequence[str], RunSettings], None]
+Runner = Callable[[Layout, str, Sequence[str], InForce], None]
 """Runs shards, given by name: the cohort, the run, the shards, how to run them."""
 SECRET_VARIABLE = "VERTEBRA_PSEUDONYM_SECRET"
 
@@ -105,7 +104,7 @@ def screen_archives(
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
-        run_shards(layout, plan, runner, settings.run)
+        run_shards(layout, plan, runner, settings)
         settled = settle(layout, plan, identity)
         snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
 
@@ -238,14 +237,14 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
-def run_shards(layout: Layout, plan: Plan, runner: str, run: RunSettings) -> None:
+def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce) -> None:
     """Hand the shards to the runner and show how far it is."""
     if not plan.shards:
         return
     for shard in plan.shards:
         write_shard(layout, shard)
     with watched("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
-        named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], run)
+        named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], settings)
 
 
 def named_runner(name: str) -> Runner:
