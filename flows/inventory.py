@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flows.screen import planned_run, record_end
+from flows.screen import planned_run
 from flows.settings import InForce
 from tasks.method import SHIPPED
+from tasks.record import end_record
 from vertebra_core.reading.metadata import Metadata
 from vertebra_core.storage import Place
 
@@ -58,7 +59,7 @@ def inspect_archives(
     """Take stock of the archives and write the inventory, as a run does before it measures."""
     with planned_run(archives, cohort, settings, SHIPPED, say, metadata) as planned:
         layout, stock, plan = planned.layout, planned.stock, planned.plan
-        record_end(layout, planned.run)
+        end_record(layout, planned.run, kind="inventory")
         tables = {layout.inventory(planned.pseudonyms.archive_key(one.archive)).name for one in stock.series}
     decisions = Counter(one.decision.code if one.decision else MEASURE for one in stock.series)
     return Prospect(

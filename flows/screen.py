@@ -25,12 +25,13 @@ from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import Plan, order_other_series, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
-from vertebra_core.cohort.commit import create, remove_folder, replace
+from tasks.record import add_to_record, begin_record, end_record, stop_record
+from vertebra_core.cohort.commit import create, remove_folder
 from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
 from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
 from vertebra_core.cohort.links import known_keys
-from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock, this_process
+from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock
 from vertebra_core.cohort.others import committed_others
 from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, WrongUse
@@ -103,6 +104,7 @@ def screen_archives(
         identity, shift_days = planned.identity, planned.pseudonyms.shift_days
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
+        record_plan(planned, settings, runner, method)
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
         run_shards(layout, plan, runner, settings)
         settled = settle(layout, plan, identity)
@@ -201,10 +203,10 @@ def holding_cohort(layout: Layout, run: str, say: Callable[[str], None]) -> Iter
 
     thread.start()
     try:
-        record = {"run": run, "started": now(), "owner": asdict(this_process())}
-        create(layout.run_record(run), json.dumps(record, indent=1).encode())
+        begin_record(layout, run, dead)
         yield
-    except BaseException:
+    except BaseException as error:
+        stop_record(layout, run, error)
         with suppress(Exception):  # the store that failed the run may fail here too: the first error is to be told
             wind_up()
         raise
@@ -258,14 +260,34 @@ def named_runner(name: str) -> Runner:
     raise WrongUse(f"no such runner: {name} (dask or loop)")
 
 
+def record_plan(planned: Planned, settings: InForce, runner: str, method: str) -> None:
+    """Say in the run's record what it is going to do, and by which settings."""
+    plan = planned.plan
+    add_to_record(
+        planned.layout,
+        planned.run,
+        kind="screen",
+        profile=settings.profile,
+        runner=runner,
+        workers=settings.run.workers_here() if runner == "dask" else 1,
+        method=method,
+        **asdict(planned.identity),
+        settings=settings.flat(),
+        files_seen=planned.stock.files_seen,
+        series_seen=len(planned.stock.series),
+        arriving=planned.stock.arriving,
+        planned={
+            "seen": len(plan.current),
+            "due": plan.n_due,
+            "to_measure": plan.n_to_measure,
+            "further": plan.n_others,
+        },
+    )
+
+
 def close_run(layout: Layout, night: Night) -> None:
     """Say in the run's record and log how it ended."""
-    summary = {**asdict(night.settled), "due": night.due, "snapshot": night.snapshot.identifier}
-    record_end(layout, night.run, left_alone=night.left_alone, **summary)
+    snapshot = {"snapshot": night.snapshot.identifier, "published": night.snapshot.is_new}
+    summary = {**asdict(night.settled), "due": night.due, **snapshot}
+    end_record(layout, night.run, left_alone=night.left_alone, **summary)
     run_log(layout, night.run)("run_ended", **summary)
-
-
-def record_end(layout: Layout, run: str, **more: object) -> None:
-    """Say in a run's record that it has ended, and what else is to be known of it."""
-    record = json.loads(layout.run_record(run).read_text())
-    replace(layout.run_record(run), json.dumps({**record, "ended": now(), **more}, indent=1).encode())

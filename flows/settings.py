@@ -3,7 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ class InForce:
     method: Settings
     run: RunSettings
     profile: str
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its path, as ``--set`` takes it: "run.workers" -> 0."""
+        sections = {**asdict(self.method), "run": asdict(self.run)}
+        return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
 def load_settings(profile: str = DEFAULT_PROFILE, flags: Mapping[str, Any] | None = None) -> InForce:

@@ -170,9 +170,6 @@ def _writable(folder: Path) -> bool:
 
 
 def _print_settings(settings) -> None:
-    from dataclasses import asdict
-
-    sections = {**asdict(settings.method), "run": asdict(settings.run)}
-    rows = [[f"{section}.{key}", str(value)] for section, keys in sections.items() for key, value in keys.items()]
+    rows = [[path, str(value)] for path, value in settings.flat().items()]
     title = f"Settings in force (profile {settings.profile}; digest {settings.method.digest()})"
     print_table(title, ["setting", "value"], rows, text=["value"])
