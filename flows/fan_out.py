@@ -14,6 +14,7 @@ from flows.cluster import cluster_of
 from flows.server import prefect_api
 from flows.settings import InForce
 from tasks.log import run_log
+from tasks.plan import FannedOut
 from tasks.screen import screen_shard
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import is_committed
@@ -28,18 +29,19 @@ NO_WORKER_SECONDS = 300.0
 LOOK_SECONDS, LOOK_AT_WORKERS_SECONDS = 0.2, 15.0
 
 
-def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: InForce) -> None:
+def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: InForce) -> FannedOut:
     """Screen the shards as tasks of a Prefect flow on the workers that the settings name."""
     with prefect_api(layout.root):
         for _ in range(MOST_CLUSTERS):
             left = [shard for shard in shards if not is_committed(layout, run, shard)]
             if not left:
-                return
+                break
             with cluster_of(settings, len(left)) as cluster:
                 fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
                 with dask.annotate(resources=cluster.asks):
                     if fan_out(str(layout.root.resolve()), run, left, cluster.slots):
-                        return
+                        break
+    return FannedOut()
 
 
 @flow(name="screen-shards", persist_result=False, validate_parameters=False)

@@ -23,7 +23,7 @@ from tasks.clock import now, seconds_since_epoch
 from tasks.inventory import Stock, record_inventory
 from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
-from tasks.plan import Plan, order_other_series, order_studies, plan_shards, write_shard
+from tasks.plan import FannedOut, Plan, order_other_series, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.record import add_to_record, begin_record, end_record, stop_record
 from vertebra_core.cohort.commit import create, remove_folder
@@ -39,7 +39,7 @@ from vertebra_core.reading.metadata import Metadata
 from vertebra_core.storage import Place, answering, place_of, said_by_store
 from vertebra_core.tables.schema import SCHEMA_VERSION
 
-Runner = Callable[[Layout, str, Sequence[str], InForce], None]
+Runner = Callable[[Layout, str, Sequence[str], InForce], FannedOut]
 """Runs shards, given by name: the cohort, the run, the shards, how to run them."""
 SECRET_VARIABLE = "VERTEBRA_PSEUDONYM_SECRET"
 
@@ -74,7 +74,7 @@ class Night:
     def has_failures(self) -> bool:
         """Whether something this run tried failed: a study, a shard, or reading a file or folder."""
         unreadable = self.left_alone.get(Reason.UNREADABLE.code, 0)
-        return bool(self.settled.failures or self.settled.left or self.settled.others_left or unreadable)
+        return bool(self.settled.failures or unreadable)
 
 
 def screen_archives(
@@ -106,8 +106,8 @@ def screen_archives(
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         record_plan(planned, settings, runner, method)
         commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
-        run_shards(layout, plan, runner, settings)
-        settled = settle(layout, plan, identity)
+        fanned_out = run_shards(layout, plan, runner, settings)
+        settled = settle(layout, plan, identity, fanned_out)
         snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
 
         left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
@@ -239,14 +239,14 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
-def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce) -> None:
+def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce) -> FannedOut:
     """Hand the shards to the runner and show how far it is."""
     if not plan.shards:
-        return
+        return FannedOut()
     for shard in plan.shards:
         write_shard(layout, shard)
     with watched("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
-        named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], settings)
+        return named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], settings)
 
 
 def named_runner(name: str) -> Runner:

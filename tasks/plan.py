@@ -110,6 +110,23 @@ class Plan:
         return len(self.refused) + self.n_to_measure
 
 
+@dataclass(frozen=True)
+class FannedOut:
+    """What a runner says of the shards it was given. What it has done is not said here: that stands in the ledger.
+
+    Parameters
+    ----------
+    left : tuple of str
+        Shards that it put back, by the names it was given: their studies stay due, and that is as it should be. A
+        shard that is neither here nor committed, whole or in parts, is missing: then nothing is published.
+    why : str
+        For what reason they were put back, for people; "" where none was.
+    """
+
+    left: tuple[str, ...] = ()
+    why: str = ""
+
+
 def order_studies(series: Sequence[Series], keys: SeriesKeys) -> list[StudyOrder]:
     """One order per study met, in order of the keys, whether it can be measured or not.
 

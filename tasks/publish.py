@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
+import pyarrow as pa
+
 from tasks.clock import now
-from tasks.plan import REFUSED_PER_SHARD, Plan, Shard, StudyOrder
+from tasks.log import run_log
+from tasks.plan import REFUSED_PER_SHARD, FannedOut, Plan, Shard, StudyOrder
 from tasks.settings import RunSettings
 from tasks.shard import RESULT_TABLES
 from tasks.study import ended, rows_of
 from vertebra_core.cohort.layout import Layout
-from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed
-from vertebra_core.cohort.others import choose_others
+from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed, done_inputs, marks
+from vertebra_core.cohort.others import choose_others, committed_others
 from vertebra_core.cohort.snapshot import Snapshot, publish
 from vertebra_core.errors import CouldNotRun, Reason
 from vertebra_core.settings import Settings
@@ -28,6 +31,9 @@ FETCH_AGAIN = {
 }
 """Refusals that somebody can mend: counted as failures of a run, unlike a head, an MR or a localizer."""
 
+MOST_LISTED = 10
+"""Names of missing shards in the one line of an error; all of them stand in the log of the run."""
+
 
 @dataclass(frozen=True)
 class Settled:
@@ -36,7 +42,7 @@ class Settled:
     Parameters
     ----------
     left : int
-        Studies that are still due: their shards were not committed.
+        Studies that are still due: their shards were put back.
     new : dict
         Studies by reason code ("ok" for none) that ended in this run.
     failures : tuple of (study or series key, reason code)
@@ -45,6 +51,8 @@ class Settled:
         Further series with a result (`--all-series`), by reason code; counted nowhere else.
     others_left : int
         Further series that are still due.
+    left_why : str
+        For what reason shards were put back (`tasks.plan.FannedOut`).
     """
 
     seen: int
@@ -57,6 +65,7 @@ class Settled:
     failures: tuple[tuple[str, str], ...]
     others: dict[str, int]
     others_left: int
+    left_why: str = ""
 
 
 def commit_refused(
@@ -81,15 +90,23 @@ def commit_refused(
         commit_shard(layout, run, shard.name, {table: to_arrow(table, rows[table]) for table in RESULT_TABLES})
 
 
-def settle(layout: Layout, plan: Plan, identity: MethodIdentity) -> Settled:
+def settle(layout: Layout, plan: Plan, identity: MethodIdentity, fanned_out: FannedOut) -> Settled:
     """Count from the committed files, not from what tasks reported.
 
     Raises
     ------
     CouldNotRun
-        The counts do not add up: then nothing may be published.
+        Shards are missing, or the counts do not add up: then nothing may be published.
     """
-    shown = choose(committed(layout), identity, plan.current)
+    ledger = committed(layout)
+    if missing := missing_shards(layout, plan, ledger, identity, fanned_out):
+        run_log(layout, plan.run)("shards_missing", shards=missing)
+        listed = ", ".join(missing[:MOST_LISTED]) + ", ..." * (len(missing) > MOST_LISTED)
+        raise CouldNotRun(
+            f"{len(missing)} of {len(plan.shards)} shards are missing ({listed}): nothing was published; why: "
+            f"{layout.logs(plan.run)}/run.jsonl; the same command goes on where this run stopped"
+        )
+    shown = choose(ledger, identity, plan.current)
     keys = shown["study_key"].to_pylist()
     rows = [
         row
@@ -112,11 +129,34 @@ def settle(layout: Layout, plan: Plan, identity: MethodIdentity) -> Settled:
         failures=(*_failures(new, "study_key"), *_failures([r for r in others if r["run"] == plan.run], "series_key")),
         others=_by_reason(others),
         others_left=len(asked - {row["series_key"] for row in others}),
+        left_why=fanned_out.why,
     )
     accounted = settled.measured + settled.refused + settled.failed + settled.left
     if accounted != settled.seen:
         raise CouldNotRun(f"{settled.seen} studies seen, {accounted} accounted for; nothing was published")
     return settled
+
+
+def missing_shards(
+    layout: Layout, plan: Plan, ledger: pa.Table, identity: MethodIdentity, fanned_out: FannedOut
+) -> list[str]:
+    """Shards that were handed out and neither put back nor committed, whole or (where they were cut smaller) in parts.
+
+    Parameters
+    ----------
+    layout : Layout
+    plan : Plan
+    ledger : pa.Table
+        From `vertebra_core.cohort.ledger.committed`.
+    identity : MethodIdentity
+    fanned_out : FannedOut
+    """
+    accounted = {mark.shard for mark in marks(layout) if mark.run == plan.run} | set(fanned_out.left)
+    in_question = [shard for shard in plan.shards if shard.name not in accounted]
+    if not in_question:
+        return []
+    done = done_inputs(ledger, identity) | done_inputs(committed_others(layout), identity, "series_key")
+    return [s.name for s in in_question if any((one.key, one.input_digest) not in done for one in s.studies)]
 
 
 def publish_snapshot(

@@ -97,7 +97,7 @@ def summary(night, cohort: str) -> str:
     if unreadable := night.left_alone.get("unreadable"):
         lines.append(f"failure   {unreadable} files or folders could not be read")
     if settled.left:
-        lines.append(f"left      why: {cohort}/logs/{night.run}/run.jsonl; the same command tries again")
+        lines.append(f"left      {settled.left_why}; the same command goes on")
     state = "published" if night.snapshot.is_new else "unchanged"
     lines.append(f"snapshot  {night.snapshot.folder} ({state}; {night.snapshot.rows['vertebrae']} vertebrae)")
     return "\n".join([*lines, f"next      vertebra tables {cohort}"])
