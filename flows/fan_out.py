@@ -68,7 +68,7 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> boo
         for shard in [shard for shard, (future, _) in running.items() if future.done()]:
             future, tries = running.pop(shard)
             if not is_committed(layout, run, shard):
-                log("shard_lost", shard=shard, error=error_of(future))
+                log("shard_lost", shard=shard, error=error_of(future), tries=tries + 1)
                 if tries < MOST_REQUEUES:
                     waiting.append((shard, tries + 1))
         if workers_seen.all_lost():

@@ -1,4 +1,7 @@
-"""The log of a run: one JSON object a line, keys and codes only, never a name, an identifier or a path of a patient."""
+"""The log of a run: one JSON object a line, keys and codes only, never a name, an identifier or a path of a patient.
+
+What a line may hold is declared in `tasks.events`.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import secrets
 from pathlib import Path
 
 from tasks.clock import now, seconds_since_epoch
+from tasks.events import declared
 from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.storage import Place, matching, said_by_store
@@ -29,7 +33,8 @@ class Log:
         self._lines: bytes | None = None
 
     def __call__(self, event: str, **fields: object) -> None:
-        line = (json.dumps({"time": now(), "event": event, **fields}, default=str) + "\n").encode()
+        said = {"time": now(), "event": event, **declared(event, fields)}
+        line = (json.dumps(said, default=str) + "\n").encode()
         if isinstance(self._path, Path):
             _append(self._path, line)
             return

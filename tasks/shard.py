@@ -1,10 +1,13 @@
 """Screen one shard: its studies one after the other in a sandbox, then one commit."""
 
+import os
+import socket
 from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
 
+from tasks.clock import Stopwatch
 from tasks.log import STUDY_DONE, shard_log
 from tasks.plan import StudyOrder, read_shard
 from tasks.sandbox import Sandbox
@@ -12,7 +15,7 @@ from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import commit_shard, is_committed
 from vertebra_core.cohort.others import OTHER_SHARD, OTHER_TABLES
-from vertebra_core.tables.rows import Row, to_arrow
+from vertebra_core.tables.rows import STAGES, Row, to_arrow
 
 RESULT_TABLES = ("vertebrae", "levels_in_view", "studies")
 
@@ -28,7 +31,9 @@ def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str
     if is_committed(layout, run, name):
         return {}
     shard = read_shard(layout, run, name)
-    log = shard_log(layout, run, name)
+    log, watch = shard_log(layout, run, name), Stopwatch()
+    watch("shard")
+    log("shard_started", shard=name, studies=len(shard.studies), worker=f"{socket.gethostname()}:{os.getpid()}")
     rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
     for order in shard.studies:
         screened = sandbox.screen(order, shard)
@@ -38,11 +43,18 @@ def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str
             replace(layout.picture(order.key), screened.picture)
         for note in screened.notes:
             log(**{**note, **of_order(order)})
-        row = screened.rows["studies"][0]
-        seconds = row["seconds_total"]
-        log(STUDY_DONE, **of_order(order), status=row["status"], reason=row["reason"], seconds=seconds)
-    commit_shard(layout, run, name, committed_tables(name, rows))
-    return dict(Counter(str(row["status"]) for row in rows["studies"]))
+        log(STUDY_DONE, **of_order(order), **how_it_ended(screened.rows["studies"][0]))
+    is_first = commit_shard(layout, run, name, committed_tables(name, rows))
+    by_status = dict(Counter(str(row["status"]) for row in rows["studies"]))
+    log("shard_committed", shard=name, by_status=by_status, seconds=round(watch.stop()["shard"], 3), is_first=is_first)
+    return by_status
+
+
+def how_it_ended(row: Row) -> dict[str, object]:
+    """What the log says of the end of a study."""
+    by_stage = {stage: row[f"seconds_{stage}"] for stage in STAGES if row[f"seconds_{stage}"] is not None}
+    said = {"status": row["status"], "reason": row["reason"], "seconds": row["seconds_total"]}
+    return {**said, "by_stage": by_stage, "device": row["device"]}
 
 
 def committed_tables(shard: str, rows: Mapping[str, list[Row]]) -> dict[str, pa.Table]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engine_archive import fresh_fork_server, write_study
+from engine_logs import lines_of, undeclared_in
 from engine_methods import EXIT, EXIT_ONCE, GOOD, GROW, HANG, ONCE, RAISE, REFUSE, SEGFAULT
 from planted import opened, png_chunks
 
@@ -62,7 +63,7 @@ def write_archive(root: Path) -> Path:
 def place(tmp_path_factory, monkeypatch_module, prefect_server) -> Path:
     root = tmp_path_factory.mktemp("faults")
     monkeypatch_module.setenv("VERTEBRA_PSEUDONYM_SECRET", "a secret of this test module")
-    monkeypatch_module.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch_module.setenv("PYTHONPATH", f"{TESTS}{os.pathsep}{TESTS.parent}")  # this checkout, not an installed one
     write_archive(root / "archive")
     fresh_fork_server()
     return root
@@ -154,6 +155,19 @@ def test_an_unforeseen_error_is_told_by_its_digest_only(place):
     logged = "".join(path.read_text() for path in (place / "cohort" / "logs").glob("*/*.jsonl"))
     assert digest in logged
     assert "Secret" not in logged
+
+
+@pytest.mark.usefixtures("night")
+def test_the_log_says_what_is_declared_and_nothing_else(place):
+    """Of a run in which studies died, grew and raised: every line, every field, every value of its kind."""
+    logs = place / "cohort" / "logs"
+    assert undeclared_in(logs) == []
+    told = Counter(line["event"] for line in lines_of(logs))
+    assert told["shard_started"] == told["shard_committed"] >= 4
+    assert told["study_done"] == 13  # of 16: three were refused by their headers
+    assert told["run_ended"] == 1
+    done = [line for line in lines_of(logs) if line["event"] == "study_done" and line["status"] == "ok"]
+    assert all(line["by_stage"]["read"] > 0 and line["device"] == "cpu" for line in done)
 
 
 @pytest.mark.usefixtures("night")
