@@ -37,6 +37,7 @@ VERBS = {
     "noise": "Measure the noise of the heights from two cohorts of the same patients, to correct prevalence for it.",
     "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
     "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",
+    "compare": "What differs between two cohorts, snapshots or versions of the networks.",
     "readers": "Agreement among readers who marked the same CTs, from their keypoints alone.",
     "crossval": "Repeat the paper's five-fold cross-validation from DICOM and readers' keypoints.",
     "phantom": "Write synthetic patients with exact truth as a DICOM archive.",

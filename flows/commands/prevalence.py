@@ -111,7 +111,7 @@ def prevalence(
     from vertebra_core.epidemiology.standardise import EmptyBand
     from vertebra_core.errors import WrongUse
 
-    strata = _strata(by)
+    strata = strata_of(by)
     grades = strata == (GRADE,)
     for_standard = interval in ("gamma", "tiwari")
     if for_standard and standard is None:
@@ -129,7 +129,7 @@ def prevalence(
     layout = open_layout(cohort)
     snapshot = latest_snapshot(layout)
     analysis = Analysis(
-        grading=_grading(snapshot, mild, moderate, severe),
+        grading=grading_of(snapshot, mild, moderate, severe),
         definition=definition,
         by=() if grades else strata,
         min_vertebrae=MIN_VERTEBRAE if min_vertebrae is None else min_vertebrae,
@@ -176,7 +176,14 @@ def prevalence(
         printed.print_answer(answer, analysis, about["studies"], distributions, corrected)
 
 
-def _strata(by: str | None) -> tuple[str, ...]:
+def strata_of(by: str | None) -> tuple:
+    """The strata that ``--by`` names.
+
+    Raises
+    ------
+    WrongUse
+        A stratum that does not exist or is named twice, or grade beside others.
+    """
     from vertebra_core.epidemiology.strata import STRATA
     from vertebra_core.errors import WrongUse
 
@@ -189,7 +196,9 @@ def _strata(by: str | None) -> tuple[str, ...]:
     return names
 
 
-def _grading(snapshot: "Place", mild: float | None, moderate: float | None, severe: float | None) -> "GradingSettings":
+def grading_of(
+    snapshot: "Place", mild: float | None = None, moderate: float | None = None, severe: float | None = None
+) -> "GradingSettings":
     """The bounds that the snapshot was graded with, so that this and its tables agree, but for those that are given."""
     from vertebra_core.errors import WrongUse
     from vertebra_core.settings import GradingSettings

@@ -28,7 +28,7 @@ from vertebra_core.cohort.commit import (
     streamed,
 )
 from vertebra_core.cohort.conditional import Version, read_version, replace_version
-from vertebra_core.cohort.layout import MARK_TABLE, Layout
+from vertebra_core.cohort.layout import MARK_TABLE, Layout, open_layout
 from vertebra_core.cohort.ledger import (
     IDENTITY,
     Mark,
@@ -44,7 +44,7 @@ from vertebra_core.cohort.others import choose_others, other_tables
 from vertebra_core.cohort.people import People, with_patients
 from vertebra_core.errors import CouldNotRun, WrongUse
 from vertebra_core.settings import GradingSettings, PrivacySettings
-from vertebra_core.storage import Place, matching, read_ahead
+from vertebra_core.storage import Place, answering, matching, place_of, read_ahead
 from vertebra_core.tables.dictionary import dictionary
 from vertebra_core.tables.patients import patient_table
 from vertebra_core.tables.regrade import deformity_sums, regrade_levels, regrade_studies, regrade_vertebrae
@@ -94,6 +94,25 @@ def latest_snapshot(layout: Layout) -> Place:
     if latest is None:
         raise WrongUse(f"{layout.root}: nothing published yet; run `vertebra screen` first")
     return layout.snapshot(latest["snapshot"])
+
+
+def open_snapshot(cohort: str | Place) -> tuple[Layout, Place]:
+    """A cohort and its newest snapshot, or the snapshot that is named: COHORT/snapshots/ID.
+
+    Raises
+    ------
+    CouldNotRun
+        The store does not answer.
+    WrongUse
+        Neither a cohort nor a snapshot, or nothing has been published yet.
+    """
+    with answering(cohort):
+        place = place_of(cohort)
+        named = (place / PROVENANCE).exists()
+    if named:
+        return Layout(place.parent.parent), place
+    layout = open_layout(cohort)
+    return layout, latest_snapshot(layout)
 
 
 def publish(

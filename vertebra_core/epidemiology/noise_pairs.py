@@ -93,12 +93,12 @@ def paired_reads(
         what = "study" if same == "study_key" else "patient"
         raise WrongUse(f"the two cohorts share no {what}: screen both with the same pseudonym key (docs/privacy.md)")
     rows = [_by_key(one, common) for one in keys]
-    marks = [_places(table) if match == "place" else _names(table) for table in tables]
+    marks = [places(table) if match == "place" else _names(table) for table in tables]
     heights = [np.stack([table[name].to_numpy() for name in HEIGHTS], 1) for table in tables]
     couples, n_misnamed = [np.zeros((0, 3), int)], 0
     for number in range(len(common)):
         mine, theirs = rows[0][number], rows[1][number]
-        a, b = (_near if match == "place" else _named)(marks[0][mine], marks[1][theirs])
+        a, b = (near if match == "place" else _named)(marks[0][mine], marks[1][theirs])
         couple = np.stack([mine[a], theirs[b], np.full(len(a), number)], 1)
         if match == "level" and _one_level_off(heights[0][couple[:, 0]], heights[1][couple[:, 1]]):
             n_misnamed += 1
@@ -163,7 +163,7 @@ def _by_key(keys: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
     return [np.sort(order[a:b]) for a, b in zip(starts, ends, strict=True)]
 
 
-def _places(table: pa.Table) -> np.ndarray:
+def places(table: pa.Table) -> np.ndarray:
     """Centres of the six keypoints, LPS mm."""
     axes = [np.mean([table[name].to_numpy() for name in names], axis=0) for names in CENTRE]
     return np.stack(axes, 1)
@@ -173,7 +173,7 @@ def _names(table: pa.Table) -> np.ndarray:
     return np.array([name or "" for name in table["level"].to_pylist()], dtype="U8")
 
 
-def _near(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def near(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres that are each other's nearest, and near."""
     if not len(a) or not len(b):
         return np.zeros(0, int), np.zeros(0, int)
