@@ -6,6 +6,7 @@ What a line may hold is declared in `tasks.events`.
 import json
 import os
 import secrets
+from collections import Counter
 from pathlib import Path
 
 from tasks.clock import now, seconds_since_epoch
@@ -14,6 +15,8 @@ from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.storage import Place, matching, said_by_store
 
+SHARD_LOGS = "shard-[!s]*.jsonl"
+"""Logs of shards whose studies are due: not of sentinels, which are measured beside them."""
 STUDY_DONE = "study_done"
 """Event in the log by which a study is counted as done while its shard still runs."""
 LOOK_AT_STORE_SECONDS = 10.0
@@ -59,23 +62,30 @@ class StudiesDone:
     """Counts the studies that the workers have logged as done, reading only what is new; one done twice counts once."""
 
     def __init__(self, logs: Place) -> None:
-        self._logs, self._read, self._studies = logs, {}, set()
+        self._logs, self._read, self._ended = logs, {}, {}
         self._looked = float("-inf")
 
     def __call__(self) -> int:
         if isinstance(self._logs, Path):
-            for log in self._logs.glob("shard-*.jsonl"):
+            for log in self._logs.glob(SHARD_LOGS):
+                if log.stat().st_size <= self._read.get(log, 0):
+                    continue  # thousands of shards are over, and need not be opened
                 with open(log, "rb") as file:
                     file.seek(self._read.get(log, 0))
                     self._hear(log, file.read())
         elif seconds_since_epoch() - self._looked > LOOK_AT_STORE_SECONDS:
             self._looked = seconds_since_epoch()
             self._look_at_store(self._logs)
-        return len(self._studies)
+        return len(self._ended)
+
+    def by_reason(self) -> dict[str, int]:
+        """Those that were counted, by reason code; "ok" for none."""
+        counts = Counter(self._ended.values())
+        return {reason: counts[reason] for reason in sorted(counts)}
 
     def _look_at_store(self, logs: Place) -> None:
         try:
-            for log in matching(logs, "shard-*.jsonl"):
+            for log in matching(logs, SHARD_LOGS):
                 if log.stat().st_size > self._read.get(log, 0):
                     self._hear(log, log.read_bytes()[self._read.get(log, 0) :])
         except Exception as error:
@@ -86,7 +96,7 @@ class StudiesDone:
         whole_lines = text.rpartition(b"\n")[0].splitlines(keepends=True)
         self._read[log] = self._read.get(log, 0) + sum(map(len, whole_lines)) + bool(whole_lines)
         done = (event for event in map(json.loads, whole_lines) if event["event"] == STUDY_DONE)
-        self._studies |= {event.get("series_key", event["study_key"]) for event in done}
+        self._ended |= {event.get("series_key", event["study_key"]): event.get("reason") or "ok" for event in done}
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -15,6 +15,7 @@ from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import commit_shard, is_committed
 from vertebra_core.cohort.others import OTHER_SHARD, OTHER_TABLES
+from vertebra_core.cohort.sentinels import SENTINEL_SHARD, SENTINEL_TABLES
 from vertebra_core.tables.rows import STAGES, Row, to_arrow
 
 RESULT_TABLES = ("vertebrae", "levels_in_view", "studies")
@@ -58,7 +59,10 @@ def how_it_ended(row: Row) -> dict[str, object]:
 
 
 def committed_tables(shard: str, rows: Mapping[str, list[Row]]) -> dict[str, pa.Table]:
-    """The tables of a shard; of further series they are tables of their own, and the mark is empty."""
+    """The tables of a shard; of further series and sentinels they are tables of their own, and the mark is empty."""
+    if shard.startswith(SENTINEL_SHARD):
+        again = {name: to_arrow(table, rows[table]) for table, name in SENTINEL_TABLES.items()}
+        return {"studies": to_arrow("studies", []), **again}
     if shard.startswith(OTHER_SHARD):
         rows = {"studies": [], **{OTHER_TABLES[name]: some for name, some in rows.items() if name in OTHER_TABLES}}
     return {table: to_arrow(table, some) for table, some in rows.items()}

@@ -129,6 +129,23 @@ def matching(folder: Place, pattern: str) -> list[Place]:
     return sorted(folder / name for name in names if name.count("/") == depth and PurePosixPath(name).match(pattern))
 
 
+def folders(folder: Place) -> list[str]:
+    """Names of the folders in a folder; of a store, of what lies one name further down.
+
+    Examples
+    --------
+    >>> folders(Path("no/such/folder"))
+    []
+    """
+    try:
+        if isinstance(folder, Path):
+            return [entry.name for entry in folder.iterdir() if entry.is_dir()]
+        found = folder.fs.ls(folder.path, detail=True)
+    except FileNotFoundError:
+        return []
+    return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory"]
+
+
 def read_ahead(place: Place, read: Callable[[One], Other], items: Iterable[One]) -> Iterator[Other]:
     """What `read` makes of each item, in order; where the place is a store, `READERS` at the same time.
 

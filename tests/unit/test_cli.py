@@ -187,7 +187,11 @@ def test_status_says_what_is_published(tmp_path, capsys):
     assert main(["status", str(tmp_path / "cohort"), "--json"]) == DONE
     state = json.loads(capsys.readouterr().out)
     assert state["published"]["studies_by_status"] == {"not_evaluable": 1, "ok": 1}
+    assert state["outcomes"] == {"ok": {"ok": 1}, "not_evaluable": {"no_spine": 1}}
+    assert (state["done"], state["refused"], state["failed"]) == (1, {"no_spine": 1}, {})
     assert state["runs"] == []
+    for words in (["status"], ["status", "--prometheus"], ["runs"], ["runs", "--json"]):
+        assert main([words[0], str(tmp_path / "cohort"), *words[1:]]) == DONE
 
 
 def test_doctor_shows_decoders_and_settings(capsys, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Taking a patient out of a cohort: rows, pictures, lines of logs, links (GDPR article 17, right to erasure).
+"""Taking a patient out of a cohort: rows, pictures, sentinels, log lines, links (GDPR article 17, right to erasure).
 
 Results are otherwise never changed once they are committed. Here every shard that holds a row of the patient is
 committed again without it, in one step; the links go last, so that a call that was interrupted can be repeated.
@@ -16,6 +16,7 @@ from vertebra_core.cohort.commit import parquet_bytes, remove_folder, replace
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.cohort.ledger import Mark, commit_again, marks, read_companion, read_mark, token_of
 from vertebra_core.cohort.links import read_links
+from vertebra_core.cohort.sentinels import forget_sentinels
 from vertebra_core.errors import WrongUse
 from vertebra_core.storage import Place, matching
 from vertebra_core.tables.parquet import read_table
@@ -79,6 +80,7 @@ def forget(layout: Layout, patient_key: str) -> Known:
     for key in known.studies | known.series:
         if layout.picture(key).exists():
             layout.picture(key).unlink()
+    forget_sentinels(layout, known.studies)
     for path in matching(layout.root / "logs", "*/*"):
         _take_out_of_log(path, known)
     for path in (path for depth in PRIVATE_DEPTHS for path in matching(layout.private, depth)):

@@ -9,6 +9,8 @@ COHORT/
   latest.json                            names the newest snapshot; written last
   pictures/STUDY_KEY.png
   logs/RUN/run.json, *.jsonl
+  sentinels.json                         keys of the studies that every run measures again (sentinels.py)
+  sentinels/references.json, RUN.json    what they must give, and what they gave
   lock.json, lock.guard                  who works on the cohort; in a bucket there is no guard
   private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json, and
                                          index/ARCHIVE_KEY.parquet: what was learnt of each file (tasks.remember);
@@ -19,7 +21,7 @@ import re
 from dataclasses import dataclass
 
 from vertebra_core.errors import WrongUse
-from vertebra_core.storage import Place, answering, matching, place_of
+from vertebra_core.storage import Place, answering, folders, matching, place_of
 
 FORMAT = "vertebra-cohort/1"
 MARK_TABLE = "studies"
@@ -103,11 +105,33 @@ class Layout:
     def logs(self, run: str) -> Place:
         return self.root / "logs" / run
 
+    @property
+    def sentinel_keys(self) -> Place:
+        return self.root / "sentinels.json"
+
+    @property
+    def sentinels(self) -> Place:
+        return self.root / "sentinels"
+
+    @property
+    def sentinel_references(self) -> Place:
+        return self.sentinels / "references.json"
+
+    def sentinels_of(self, run: str) -> Place:
+        return self.sentinels / f"{run}.json"
+
     def run_record(self, run: str) -> Place:
         return self.logs(run) / "run.json"
 
     def run_records(self) -> list[Place]:
         return matching(self.root / "logs", "*/run.json")
+
+    def run_names(self) -> list[str]:
+        """Names of all runs with a folder for their logs, newest first; of a store, the names alone are listed."""
+        return sorted(folders(self.root / "logs"), reverse=True)
+
+    def progress(self, run: str) -> Place:
+        return self.logs(run) / "progress.json"
 
     def plans(self, run: str) -> Place:
         return self.private / "plans" / run

@@ -167,6 +167,11 @@ def release_lock(layout: Layout, run: str) -> None:
             _write(layout, json.dumps({"run": run, "owner": None}).encode(), version)
 
 
+def held_lock(layout: Layout, now: float) -> Held | None:
+    """Who holds the cohort at this moment; nothing is written."""
+    return _look(layout, now)[0]
+
+
 def _is_ours(held: Held | None, run: str) -> bool:
     return held is not None and held.run == run and held.owner == this_process()
 

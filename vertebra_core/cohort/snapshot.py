@@ -115,6 +115,14 @@ def open_snapshot(cohort: str | Place) -> tuple[Layout, Place]:
     return layout, latest_snapshot(layout)
 
 
+def latest_provenance(layout: Layout) -> tuple[str, dict[str, Any]] | None:
+    """Name and provenance of the newest snapshot; None if nothing has been published."""
+    latest = _latest(layout)
+    if latest is None:
+        return None
+    return latest["snapshot"], json.loads((layout.snapshot(latest["snapshot"]) / PROVENANCE).read_text())
+
+
 def publish(
     layout: Layout,
     identifier: str,
