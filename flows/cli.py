@@ -35,6 +35,7 @@ VERBS = {
     "runs": "Past runs of a cohort; one of them in detail: shards, slowest studies, failures, what changed.",
     "tables": "Where the published Parquet is, with row counts and the dictionary.",
     "prevalence": "Prevalence of vertebral fractures with confidence intervals.",
+    "explain": "From a number of prevalence to its studies and pictures, and the SQL that finds them.",
     "noise": "Measure the noise of the heights from two cohorts of the same patients, to correct prevalence for it.",
     "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
     "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",

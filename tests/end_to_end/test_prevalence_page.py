@@ -40,11 +40,11 @@ def document(ask, words: str) -> dict:
 
 def test_the_commands_of_the_page_run(ask):
     lines = re.findall(r"^\$ vertebra (.*)$", PAGE.read_text(), re.MULTILINE)
-    assert len(lines) == 7
+    assert len(lines) == 9
     for line in lines:
         code, out, error = ask(line)
         assert (code, error) == (0, ""), line
-        assert "without age" in out or "without_age" in out or "--compare" in line
+        assert "without age" in out or "without_age" in out or "--compare" in line or "explain" in line
 
 
 def test_the_python_of_the_page_runs(ask):

@@ -370,3 +370,10 @@ def test_a_cohort_inside_an_archive_is_wrong_use(bucket):
     with pytest.raises(WrongUse, match="may not lie inside"):
         check_places([f"{bucket}/ct"], f"{bucket}/ct/spines")
     assert check_places([f"{bucket}/ct"], f"{bucket}/ct2/spines") == [f"{bucket}/ct"]
+
+
+def test_a_number_is_explained_from_a_bucket(layout, capsys):
+    make_cohort(layout.root, [(patient_series(1), result_of(column([NORMAL] * 6 + [WEDGE])))])
+    assert main(["explain", str(layout.root), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["numerator"], found["denominator"], found["rows"][0]["ratio"]) == (1, 1, pytest.approx(0.72))
