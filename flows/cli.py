@@ -37,6 +37,7 @@ VERBS = {
     "prevalence": "Prevalence of vertebral fractures with confidence intervals.",
     "explain": "From a number of prevalence to its studies and pictures, and the SQL that finds them.",
     "noise": "Measure the noise of the heights from two cohorts of the same patients, to correct prevalence for it.",
+    "report": "One offline HTML page about a cohort: prevalence, figures, quality, pictures, methods.",
     "show": "Draw one study: the straightened slice with keypoints, heights and grades.",
     "evaluate": "Compare a cohort with readers' keypoints: the paper's Tables 1 and 2.",
     "compare": "What differs between two cohorts, snapshots or versions of the networks.",

@@ -20,6 +20,7 @@ from flows.progress import watched
 from flows.settings import InForce
 from flows.stock import take_stock
 from tasks.clock import now, seconds_since_epoch
+from tasks.cohort_report import add_report
 from tasks.inventory import Stock, record_inventory
 from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
@@ -109,6 +110,8 @@ def screen_archives(
         fanned_out = run_shards(layout, plan, runner, settings)
         settled = settle(layout, plan, identity, fanned_out)
         snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
+        if settings.run.report:
+            add_report(layout, snapshot.identifier, say)
 
         left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
         counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure

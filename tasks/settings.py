@@ -40,6 +40,8 @@ class RunSettings:
     bridges a stalled transfer, and is short enough to wait for. What comes later makes the study due again."""
     pictures: bool = True
     """Draw a picture of every measured study."""
+    report: bool = False
+    """Write the page of ``vertebra report`` into every new snapshot."""
     all_series: bool = False
     """Measure not only the index series of each study, but every other series that could be measured, too."""
     site: str | None = None

@@ -123,6 +123,22 @@ def latest_provenance(layout: Layout) -> tuple[str, dict[str, Any]] | None:
     return latest["snapshot"], json.loads((layout.snapshot(latest["snapshot"]) / PROVENANCE).read_text())
 
 
+def named_snapshot(layout: Layout, identifier: str | None = None) -> Place:
+    """Folder of a snapshot by its name, or of the newest one.
+
+    Raises
+    ------
+    WrongUse
+        There is none of this name, or nothing has been published yet.
+    """
+    if identifier is None:
+        return latest_snapshot(layout)
+    known = sorted(path.parent.name for path in matching(layout.snapshots, f"*/{PROVENANCE}"))
+    if identifier not in known:
+        raise WrongUse(f"{layout.root}: no snapshot {identifier} (there are: {', '.join(known) or 'none'})")
+    return layout.snapshot(identifier)
+
+
 def publish(
     layout: Layout,
     identifier: str,
