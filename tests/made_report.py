@@ -37,8 +37,9 @@ def make_report_tables(n_patients: int, seed: int = 1) -> MadeCohort:
     keys = (table["study_key"].to_numpy(zero_copy_only=False) for table in (studies, bones))
     study = np.searchsorted(*keys)
     drifts = (np.array(SCANNERS, object)[scanner] == DRIFTING) & (year == DRIFTED_YEAR)
-    normal = g > 0.80
-    g = np.where(drifts[study] & normal, np.maximum(g - DRIFT, 0.801), g)
+    fractured = rng.uniform(0.45, 0.735, len(g))
+    normal = np.clip(rng.normal(0.862, 0.03, len(g)) - np.where(drifts[study], DRIFT, 0.0), 0.745, 1.0)
+    g = np.where(np.isnan(g), np.nan, np.where(g > 0.80, normal, fractured))
     kind = rng.choice(3, len(g), p=[0.6, 0.3, 0.1])
     heights = np.where(np.arange(3) == kind[:, None], g[:, None] * 25.0, 25.0)
     bound = GradingSettings()
@@ -47,7 +48,7 @@ def make_report_tables(n_patients: int, seed: int = 1) -> MadeCohort:
     bones = _set(
         bones,
         g=pa.array(g, from_pandas=True),
-        **dict(zip(HEIGHTS, (pa.array(np.where(measured, one, np.nan), from_pandas=True) for one in heights.T))),
+        **{HEIGHTS[i]: pa.array(np.where(measured, heights[:, i], np.nan), from_pandas=True) for i in range(3)},
         grade=pa.array(np.array(["normal", "mild", "moderate", "severe"])[grade], mask=~measured),
         shape=pa.array(np.array(["wedge", "biconcave", "crush"])[kind], mask=~measured | (grade == 0)),
     )  # fmt: skip
