@@ -1,36 +1,64 @@
 """A child process in which studies are measured, so that the worst of them ends as a row and not as a dead worker.
 
-One child per worker, kept for as long as it lives. It is forked from a server that has the heavy imports done, so a
-new one takes a tenth of a second.
+One child per worker (`tasks.child`), kept for as long as it lives. It is forked from a server that has the heavy
+imports done, so a new one takes a tenth of a second.
+
+A study is blamed for nothing that others may have done to its child. If its child dies, exceeds the deadline or runs
+out of memory, it is tried again in a new child, until `RunSettings.attempts`; only then it ends as a row that says
+``failed``. An exception in a new child is believed at once: the same code on the same input raises it again. In a child
+that had measured others it is not: they may have used up its memory or its open files, so the study is tried again.
+A child that keeps memory from study to study is ended before that can harm anybody (`LEAK_SHARE`).
 """
 
 import multiprocessing
-from concurrent.futures import TimeoutError as DeadlineError
-from multiprocessing.util import Finalize
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 
-from pebble import ProcessExpired, ProcessPool
-
+from tasks.child import OUT_OF_MEMORY_EXIT, Child, ChildDied, ChildGone, DeadlineExceeded
 from tasks.plan import Shard, StudyOrder
-from tasks.settings import RunSettings
-from tasks.study import OUT_OF_MEMORY_EXIT, Screened, ended, prepare_child, rows_of, screen_study
-from vertebra_core.errors import Reason
+from tasks.settings import GIBIBYTE, RunSettings
+from tasks.study import Screened, ended, prepare_child, rows_of, screen_study
+from vertebra_core.errors import CouldNotRun, Reason
 from vertebra_core.tables.outcome import Status
 
 PRELOAD = ["torch", "numpy", "tasks.study", "vertebra_core.reading.formats", "vertebra_core.report.picture"]
 """Imported once, in the fork server; no CUDA context and no network may be made there."""
+LEAK_SHARE = 0.25
+"""Share of the memory allowance that a child may hold between studies: networks take a few percent of it, and three
+quarters are left for the study, which needs a quarter (`RunSettings.memory_gb`)."""
+CHILD_RECYCLED = "child_recycled"
+"""Event in the log of a shard."""
+MOST_GONE = 3
+"""A child may be killed while it waits for a study; where that happens again and again, no child can live here."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One try of a study.
+
+    Parameters
+    ----------
+    screened : Screened or None
+        What came of it; None if the child was lost.
+    failure : Reason or None
+        Why it failed; None: it came to an end, measured or refused.
+    detail : str
+    """
+
+    screened: Screened | None
+    failure: Reason | None = None
+    detail: str = ""
 
 
 class Sandbox:
     """Runs studies one at a time in a child with a deadline and bounded memory; use as a context manager."""
 
     def __init__(self, settings: RunSettings) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
         self._settings = settings
-        self._pool = ProcessPool(max_workers=1, context=context, initializer=prepare_child, initargs=[settings])
-        # At exit a process waits for its children; a worker that is told to end would hang on a child that is not.
-        self.close = Finalize(self, _end, args=[self._pool], exitpriority=10)
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOAD)
+        self._child = self._new_child()
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -38,29 +66,98 @@ class Sandbox:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def close(self) -> None:
+        """End the child."""
+        self._child.close()
+
     def screen(self, order: StudyOrder, shard: Shard) -> Screened:
-        """Screen one study; always returns, whatever the study does to the child."""
+        """Screen one study; always returns, whatever the study does to the child.
+
+        Raises
+        ------
+        CouldNotRun
+            A store does not answer, or no child can live here: no fault of the study.
+        """
         bare = Shard(shard.run, shard.name, (), shard.method, shard.identity, shard.settings, shard.run_settings)
-        deaths = []
-        while len(deaths) < self._settings.attempts:
-            future = self._pool.schedule(screen_study, args=[order, bare], timeout=self._settings.deadline_s)
+        failed: list[Try] = []
+        notes: list[dict] = []
+        while True:
+            child_was_new = self._child_is_new
+            one = self._try(order, bare)
+            if one.screened is not None:
+                notes += one.screened.notes
+                if one.failure is None:
+                    return replace(one.screened, notes=(*notes, *self._recycled_if_it_leaks(one.screened)))
+            failed.append(one)
+            notes.append(_note_of(one, len(failed), child_was_new))
+            is_last = len(failed) >= self._settings.attempts
+            if one.screened is not None and one.failure is Reason.FAILED and (child_was_new or is_last):
+                return replace(one.screened, notes=tuple(notes))
+            self._renew()
+            if is_last:
+                return replace(_given_up(order, bare, failed), notes=tuple(notes))
+
+    def _try(self, order: StudyOrder, bare: Shard) -> Try:
+        """One try, in the child there is."""
+        try:
+            screened = self._ask(order, bare)
+        except DeadlineExceeded:
+            return Try(None, Reason.DEADLINE, f"longer than {self._settings.deadline_s:g} s")
+        except ChildDied as death:
+            if death.exit_code == OUT_OF_MEMORY_EXIT:
+                return Try(None, Reason.OUT_OF_MEMORY, self._too_much())
+            return Try(None, Reason.WORKER_DIED, f"exit code {death.exit_code}")
+        row = screened.rows["studies"][0]
+        if row["status"] != Status.FAILED.value:
+            return Try(screened)
+        if row["reason"] == Reason.OUT_OF_MEMORY.code:
+            return Try(screened, Reason.OUT_OF_MEMORY, self._too_much())
+        return Try(screened, Reason.FAILED, row["reason_detail"])
+
+    def _ask(self, order: StudyOrder, bare: Shard) -> Screened:
+        """The child's answer; a child that was lost while it waited for a study takes nothing with it."""
+        for _ in range(MOST_GONE):
             try:
-                return future.result()
-            except DeadlineError:
-                return _given_up(order, bare, Reason.DEADLINE, f"longer than {self._settings.deadline_s:g} s")
-            except ProcessExpired as death:
-                if death.exitcode == OUT_OF_MEMORY_EXIT:
-                    return _given_up(order, bare, Reason.OUT_OF_MEMORY, f"more than {self._settings.memory_gb:g} GiB")
-                deaths.append(death.exitcode)
-        codes = ", ".join(str(code) for code in deaths)
-        return _given_up(order, bare, Reason.WORKER_DIED, f"{len(deaths)} tries, exit codes {codes}")
+                screened = self._child.ask(screen_study, [order, bare], self._settings.deadline_s)
+            except ChildGone:
+                self._renew()
+            else:
+                self._child_is_new = False
+                return screened
+        raise CouldNotRun(f"{MOST_GONE} processes for measuring studies died before they were given one")
+
+    def _recycled_if_it_leaks(self, screened: Screened) -> tuple[dict, ...]:
+        """Give the next study a new child if this one keeps too much; what is to be logged."""
+        allowance = self._settings.memory_gb * GIBIBYTE
+        if screened.kept_bytes <= LEAK_SHARE * allowance:
+            return ()
+        self._renew()
+        kept, allowed = screened.kept_bytes / GIBIBYTE, self._settings.memory_gb
+        return ({"event": CHILD_RECYCLED, "kept_gb": round(kept, 3), "allowance_gb": allowed},)
+
+    def _renew(self) -> None:
+        self._child.close()
+        self._child = self._new_child()
+
+    def _new_child(self) -> Child:
+        self._child_is_new = True
+        return Child(self._context, prepare_child, [self._settings])
+
+    def _too_much(self) -> str:
+        return f"more than {self._settings.memory_gb:g} GiB"
 
 
-def _end(pool: ProcessPool) -> None:
-    pool.stop()
-    pool.join(timeout=10)
+def _note_of(failed: Try, number: int, child_was_new: bool) -> dict:
+    """A line of the log about a try that failed."""
+    assert failed.failure is not None
+    note = {"event": "try_failed", "number": number, "reason": failed.failure.code, "detail": failed.detail}
+    return {**note, "new_child": child_was_new}
 
 
-def _given_up(order: StudyOrder, shard: Shard, reason: Reason, detail: str) -> Screened:
-    note = {"event": "given_up", "reason": reason.code, "detail": detail}
-    return Screened(rows_of(ended(order, shard, Status.FAILED, reason, detail), shard), notes=(note,))
+def _given_up(order: StudyOrder, shard: Shard, failed: Sequence[Try]) -> Screened:
+    """The row of a study after its last try, with the reason of that."""
+    reason = failed[-1].failure
+    assert reason is not None
+    details = "; ".join(one.detail for one in failed)
+    detail = f"{len(failed)} tries: {details}" if len(failed) > 1 else details
+    return Screened(rows_of(ended(order, shard, Status.FAILED, reason, detail), shard))

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from tasks.child import OUT_OF_MEMORY_EXIT
 from tasks.clock import Stopwatch
 from tasks.method import Measure, choose_device, named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
-from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason
+from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason, is_out_of_memory
 from vertebra_core.tables.covariates import COVARIATES
 from vertebra_core.tables.outcome import Provenance, Status, StudyOutcome
 from vertebra_core.tables.rows import Row, outcome_rows
@@ -31,13 +32,11 @@ from vertebra_core.volume import Volume
 if TYPE_CHECKING:
     from vertebra_core.study import StudyResult
 
-OUT_OF_MEMORY_EXIT = 77
-"""Exit code by which a child says that it ended itself for want of memory."""
 MEMORY_LOOK_SECONDS = 0.5
+_taken_when_new = 0
+"""Bytes; set when a child begins."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal a process gets when its parent dies."""
-OUT_OF_MEMORY_WORDS = ("alloc", "out of memory")
-"""How libraries say it in a RuntimeError: torch "can't allocate memory", C++ "bad_alloc", ITK "Failed to allocate"."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,14 @@ class Screened:
         PNG.
     notes : tuple of dict
         Events for the log.
+    kept_bytes : int
+        Memory that the child holds now beyond what it held when it was new.
     """
 
     rows: dict[str, list[Row]]
     picture: bytes | None = None
     notes: tuple[dict, ...] = ()
+    kept_bytes: int = 0
 
 
 def screen_study(order: StudyOrder, shard: Shard) -> Screened:
@@ -68,7 +70,9 @@ def screen_study(order: StudyOrder, shard: Shard) -> Screened:
     if outcome.result is not None and volume is not None and shard.run_settings.pictures:
         picture, more = _draw(outcome, volume, shard, order.key)
         notes += more
-    return Screened(rows_of(outcome, shard), picture, notes)
+    rows = rows_of(outcome, shard)
+    del outcome, volume
+    return Screened(rows, picture, notes, kept_bytes())
 
 
 def screen_series(
@@ -86,6 +90,8 @@ def screen_series(
     except CouldNotRun:  # a store that does not answer is no fault of the study: it stays due
         raise
     except NotEvaluable as refusal:
+        if refusal.reason is Reason.OUT_OF_MEMORY:  # met while pixels were decoded: says nothing about the study
+            return replace(blank, reason=refusal.reason, detail=refusal.detail, seconds=watch.stop()), None, ()
         refused = replace(blank, status=Status.NOT_EVALUABLE, reason=refusal.reason, detail=refusal.detail)
         return replace(refused, seconds=watch.stop()), None, ()
     except Exception as error:
@@ -130,18 +136,6 @@ def rows_of(outcome: StudyOutcome, shard: Shard) -> dict[str, list[Row]]:
     return rows
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out.
-
-    Examples
-    --------
-    >>> is_out_of_memory(RuntimeError("std::bad_alloc")), is_out_of_memory(ValueError("allocation of beds"))
-    (True, False)
-    """
-    said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS)
-    return isinstance(error, MemoryError) or said
-
-
 def describe(error: Exception) -> dict:
     """An error for the log: its type and where it arose, never its message, which may quote a header."""
     frames = [f"{os.path.basename(f.filename)}:{f.name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
@@ -154,6 +148,7 @@ def prepare_child(settings: RunSettings) -> None:
     """Bound a new child: threads, memory, and no life beyond its parent's. Runs once, after the imports."""
     import torch
 
+    global _taken_when_new
     silence()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     die_with_parent()
@@ -164,6 +159,18 @@ def prepare_child(settings: RunSettings) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     else:  # CUDA reserves more address space than any limit that would help
         _watch(lambda: psutil.Process().memory_info().rss > allowance, MEMORY_LOOK_SECONDS, OUT_OF_MEMORY_EXIT)
+    _taken_when_new = _taken()
+
+
+def kept_bytes() -> int:
+    """Memory that this child holds beyond what it held when it was new."""
+    return max(0, _taken() - _taken_when_new)
+
+
+def _taken() -> int:
+    """Resident memory that is no file's: neither code read in on first use nor address space in reserve is a leak."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - memory.shared
 
 
 def silence() -> None:

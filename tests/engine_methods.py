@@ -3,6 +3,7 @@
 Named by import path ("engine_methods:marked") and run in the same sandbox as the real method.
 """
 
+import multiprocessing
 import os
 import signal
 import time
@@ -20,9 +21,13 @@ from vertebra_core.straighten import straighten
 from vertebra_core.study import StudyResult, Watch
 from vertebra_core.volume import Volume
 
-GOOD, EXIT, SEGFAULT, HANG, GROW, RAISE, REFUSE, EXIT_ONCE, SLOW = range(9)
+GOOD, EXIT, SEGFAULT, HANG, GROW, RAISE, REFUSE, EXIT_ONCE, SLOW, KEEP, NEEDY, SPOILED, KILL_WORKER = range(13)
 ONCE = "ENGINE_TEST_ONCE"
 """Variable naming a file that EXIT_ONCE leaves behind the first time."""
+KEPT_MIB, NEEDED_MIB = 110, 440
+"""What KEEP never gives back, and what NEEDY takes for a moment."""
+kept: list[np.ndarray] = []
+measured_before = 0
 
 
 def marked() -> Method:
@@ -36,8 +41,10 @@ def other() -> Method:
 
 
 def _do_as_marked(volume: Volume, settings: Settings, watch: Watch) -> StudyResult:
+    global measured_before
     mark = round(float(volume.hu[0, 0, 0]) / MARK_HU_STEP)
     watch("curve")
+    measured_before += 1
     if mark == EXIT or (mark == EXIT_ONCE and _first_time()):
         os._exit(3)
     if mark == SEGFAULT:
@@ -52,6 +59,15 @@ def _do_as_marked(volume: Volume, settings: Settings, watch: Watch) -> StudyResu
         raise ValueError("Surname^Secret, born 1957, has no vertebrae")
     if mark == REFUSE:
         raise NotEvaluable(Reason.NO_SPINE)
+    if mark == KEEP:
+        kept.append(np.ones(KEPT_MIB * 2**17))
+    if mark == NEEDY:
+        np.ones(NEEDED_MIB * 2**17)
+    if mark == SPOILED and measured_before > 1:
+        raise OSError("Too many open files")
+    if mark == KILL_WORKER:
+        os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
+        time.sleep(60)
     if mark == SLOW:
         time.sleep(0.5)
     return _result(volume)

@@ -17,8 +17,8 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import TimeoutError as DeadlineError
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,8 +27,8 @@ from fuzz_bases import Base, base, base_names
 from fuzz_elements import parse, write
 from fuzz_mutations import Mutated, mutate
 from fuzz_volumes import mutate_volume
-from pebble import ProcessExpired, ProcessPool
 
+from tasks.child import Child, ChildDied, DeadlineExceeded
 from tasks.method import Method
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.formats import read_volume
@@ -219,15 +219,17 @@ def prepare() -> None:
 
 def run(kind: str, numbers: Iterable[int], deadline_s: float = DEADLINE_S) -> Iterator[Ending]:
     """Examine many in a child that is replaced when it dies."""
-    with ProcessPool(max_workers=1, context=multiprocessing.get_context("fork"), initializer=prepare) as pool:
-        for number in numbers:
-            future = pool.schedule(examine, args=[kind, number], timeout=deadline_s)
-            try:
-                yield future.result()
-            except (DeadlineError, ProcessExpired) as death:
-                start, changed = mutated(kind, number)
-                what = "longer than the deadline" if isinstance(death, DeadlineError) else f"killed: {death.exitcode}"
-                yield Ending(number, start.name, changed.story, complaints=(what,), seconds=deadline_s)
+    new_child = partial(Child, multiprocessing.get_context("fork"), prepare, [])
+    child = new_child()
+    for number in numbers:
+        try:
+            yield child.ask(examine, [kind, number], deadline_s)
+        except (DeadlineExceeded, ChildDied) as death:
+            child = new_child()
+            start, changed = mutated(kind, number)
+            what = "longer than the deadline" if isinstance(death, DeadlineExceeded) else f"killed: {death.exit_code}"
+            yield Ending(number, start.name, changed.story, complaints=(what,), seconds=deadline_s)
+    child.close()
 
 
 def summary(endings: list[Ending]) -> dict:

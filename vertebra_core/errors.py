@@ -10,6 +10,9 @@
 
 from enum import Enum
 
+OUT_OF_MEMORY_WORDS = ("alloc", "out of memory")
+"""How libraries say it in a RuntimeError: torch "can't allocate memory", C++ "bad_alloc", ITK "Failed to allocate"."""
+
 
 class Reason(Enum):
     """Why a file, series or study was left out: ``code`` goes into tables, ``sentence`` is what a person reads."""
@@ -106,3 +109,15 @@ class NotEvaluable(VertebraError):
 
     def __reduce__(self):
         return NotEvaluable, (self.reason, self.detail)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("std::bad_alloc")), is_out_of_memory(ValueError("allocation of beds"))
+    (True, False)
+    """
+    said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS)
+    return isinstance(error, MemoryError) or said

@@ -204,7 +204,7 @@ def test_a_study_that_hangs_is_ended_and_the_next_one_is_done(place):
     """The deadline is long: the sound study must keep it on a busy machine, too."""
     write_study(place / "hanging" / "s0", PATIENT.format(number=60), HANG)
     write_study(place / "hanging" / "s1", PATIENT.format(number=61))
-    settings = load_settings(flags={**FLAGS, "run.deadline_s": 20.0, "run.pictures": False})
+    settings = load_settings(flags={**FLAGS, "run.deadline_s": 10.0, "run.pictures": False})
     screen_archives([place / "hanging"], place / "hung", settings, "loop", "engine_methods:marked", say=str)
     assert sorted(str(reason) for reason in studies(place, "hung")["reason"].to_pylist()) == ["None", "deadline"]
 

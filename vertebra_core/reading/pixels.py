@@ -11,7 +11,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, JPEGLSNearLossless
 from scipy.ndimage import label
 
-from vertebra_core.errors import NotEvaluable, Reason, VertebraError
+from vertebra_core.errors import NotEvaluable, Reason, VertebraError, is_out_of_memory
 from vertebra_core.reading.attributes import number
 from vertebra_core.reading.files import open_file
 from vertebra_core.reading.headers import SliceHeader
@@ -102,9 +102,9 @@ def _decode_file(
             done += 1
     except VertebraError:
         raise
-    except MemoryError:
-        raise NotEvaluable(Reason.OUT_OF_MEMORY) from None
     except Exception as error:  # decoders raise what they like, and their texts may hold paths
+        if is_out_of_memory(error):
+            raise NotEvaluable(Reason.OUT_OF_MEMORY) from None
         if "does not support" in str(error):  # pydicom's word for a variant that no installed decoder knows
             raise NotEvaluable(Reason.DECODER_MISSING, "no decoder for this variant of the transfer syntax") from None
         raise NotEvaluable(Reason.PIXELS_DAMAGED, f"slice {position + done + 1} cannot be decoded") from None
