@@ -44,6 +44,7 @@ VERBS = {
     "readers": "Agreement among readers who marked the same CTs, from their keypoints alone.",
     "crossval": "Repeat the paper's five-fold cross-validation from DICOM and readers' keypoints.",
     "phantom": "Write synthetic patients with exact truth as a DICOM archive.",
+    "worker": "Start workers for a Dask scheduler that runs already.",
     "forget": "Take a patient out of a cohort: results, pictures, log lines and links.",
     "doctor": "Check decoders, networks, devices and storage, and print the settings in force.",
 }

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from prefect_dask import DaskTaskRunner
 
-from flows.cluster import cluster_of
+from flows.cluster import check_workers, cluster_of, require_server
 from flows.server import prefect_api
 from flows.settings import InForce
 from tasks.log import run_log
@@ -31,12 +31,14 @@ LOOK_SECONDS, LOOK_AT_WORKERS_SECONDS = 0.2, 15.0
 
 def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: InForce) -> FannedOut:
     """Screen the shards as tasks of a Prefect flow on the workers that the settings name."""
+    require_server(settings)
     with prefect_api(layout.root):
         for _ in range(MOST_CLUSTERS):
             left = [shard for shard in shards if not is_committed(layout, run, shard)]
             if not left:
                 break
             with cluster_of(settings, len(left)) as cluster:
+                check_workers(cluster, settings, layout, run, left[0])
                 fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
                 with dask.annotate(resources=cluster.asks):
                     if fan_out(str(layout.root.resolve()), run, left, cluster.slots):

@@ -237,7 +237,7 @@ def open_cohort(layout: Layout) -> Pseudonyms:
 
 def identify_method(method: str, settings: InForce) -> MethodIdentity:
     """What the results of this run will depend on besides their input."""
-    if settings.run.device == "cuda":  # told now, not by every study; "auto" always ends well
+    if settings.run.device == "cuda" and settings.cluster.kind == "local":  # told now, not by every study
         choose_device(settings.run.device)
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 

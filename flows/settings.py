@@ -3,14 +3,14 @@
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
-from tasks.settings import RunSettings
+from tasks.settings import ClusterSettings, RunSettings
 from vertebra_core.errors import WrongUse
 from vertebra_core.settings import Settings
 
@@ -18,8 +18,10 @@ ENVIRONMENT_PREFIX = "VERTEBRA_"
 OTHER_VARIABLES = ("DEBUG", "PSEUDONYM_SECRET", "STATE_DIR")
 """Variables with the prefix that are not settings: tracebacks, a secret shared by cohorts, where servers keep state."""
 PROFILES = Path(__file__).resolve().parent.parent / "deployments" / "profiles"
-"""Where the named profiles lie in a checkout."""
+"""Where the named profiles lie, in a checkout and in an installed package alike."""
 DEFAULT_PROFILE = "local"
+ENGINE = {"run": RunSettings, "cluster": ClusterSettings}
+"""Sections beside those of the method, none of which changes a measured value."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ class InForce:
     method: Settings
     run: RunSettings
     profile: str
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its path, as ``--set`` takes it: "run.workers" -> 0."""
-        sections = {**asdict(self.method), "run": asdict(self.run)}
+        sections = {**asdict(self.method), "run": asdict(self.run), "cluster": asdict(self.cluster)}
         return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
@@ -58,13 +61,15 @@ def load_settings(profile: str = DEFAULT_PROFILE, flags: Mapping[str, Any] | Non
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise WrongUse(f"setting {path}: {first['msg']} (given: {first['input']!r})") from error
-    sections = {field.name: getattr(loaded, field.name) for field in fields(Settings)}
-    return InForce(Settings(**sections), getattr(loaded, "run"), profile)  # noqa: B009 - made at run time
+        said = first["msg"].removeprefix("Value error, ")
+        raise WrongUse(f"setting {path}: {said} (given: {first['input']!r})") from error
+    sections = {one.name: getattr(loaded, one.name) for one in fields(Settings)}
+    run, cluster = (getattr(loaded, name) for name in ENGINE)
+    return InForce(Settings(**sections), run, profile, cluster)
 
 
 def settings_class(*documents: Mapping[str, Any]) -> type[BaseSettings]:
-    """The class whose sections are those of `Settings` and ``run``, filled from documents, the strongest first."""
+    """The class whose sections are those of `Settings` and `ENGINE`, filled from documents, the strongest first."""
 
     class Sources(BaseSettings):
         model_config = SettingsConfigDict(extra="forbid", frozen=True)
@@ -73,12 +78,13 @@ def settings_class(*documents: Mapping[str, Any]) -> type[BaseSettings]:
         def settings_customise_sources(cls, settings_cls, *sources, **more):
             return tuple(InitSettingsSource(settings_cls, dict(document)) for document in documents)
 
-    sections = {field.name: (field.type, field.type()) for field in fields(Settings)}
-    return create_model("VertebraSettings", __base__=Sources, run=(RunSettings, RunSettings()), **sections)
+    sections = {one.name: (one.type, one.type()) for one in fields(Settings)}
+    engine = {name: (kind, kind()) for name, kind in ENGINE.items()}
+    return create_model("VertebraSettings", __base__=Sources, **engine, **sections)
 
 
 def read_profile(profile: str) -> dict[str, Any]:
-    """The TOML document of a profile; the default profile may be absent, as it is outside a checkout."""
+    """The TOML document of a profile; the default profile may be absent: it says what is so anyway."""
     path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
     if not path.is_file():
         if profile == DEFAULT_PROFILE:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import psutil
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 GIBIBYTE = 1024**3
 WORKER_MEMORY_GB = 4.0
@@ -56,3 +56,58 @@ class RunSettings:
         """How many studies of so many to put in one shard."""
         fair = -(-n_studies // (self.workers_here() * SHARDS_PER_WORKER))
         return self.shard_size or max(1, min(fair, MOST_STUDIES_PER_SHARD))
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where the workers of a run are; docs/clusters.md says which profile when, and which keys count for which kind."""
+
+    kind: Literal["local", "address", "slurm", "kubernetes"] = "local"
+    """local: worker processes of this machine, on its GPUs where it has some; address: a Dask scheduler that runs
+    already, with whatever workers it has; slurm, kubernetes: workers that these start for the run."""
+    address: str = ""
+    """Of the scheduler that runs already, tcp://HOST:PORT."""
+    worker_memory_gb: Annotated[float, Ge(0.5)] = 4.0
+    """Memory of a worker process itself, GiB. It holds rows; studies are held by its sandbox (`RunSettings`)."""
+    gpu_share: Annotated[float, Gt(0), Le(1)] = 0.25
+    """Part of a GPU that one worker takes: at 0.25 four worker processes feed one GPU, so that it computes for one
+    while others read and straighten. Each brings networks and a CUDA context of its own."""
+    cpu_workers: Annotated[int, Ge(0)] = 0
+    """Workers that see no GPU, beside those that do; with run.device = auto, on a machine with GPUs."""
+    start_minutes: Annotated[float, Gt(0)] = 10.0
+    """How long to wait for the first worker that offers what a shard asks; a queue may take its time."""
+
+    queue: str = ""
+    """Partition of SLURM; "": its default."""
+    account: str = ""
+    walltime: str = "12:00:00"
+    """A job's end as SLURM writes it. Shards that it cuts off are done again elsewhere."""
+    workers_per_job: Annotated[int, Ge(1)] = 1
+    """Worker processes in one SLURM job or Kubernetes pod; with device cuda they share its one GPU."""
+    directives: tuple[str, ...] = ()
+    """Further #SBATCH lines, such as "--constraint=a100"; --gres=gpu:1 is added for device cuda unless one asks."""
+    prologue: tuple[str, ...] = ()
+    """Shell lines of a job before its workers start, such as "module load python". No secrets: scripts are readable."""
+
+    namespace: str = "default"
+    image: str = "vertebra:latest"
+    """Container image of scheduler and workers (deployments/container)."""
+    claims: tuple[str, ...] = ()
+    """Volumes of the pods, as CLAIM:/PATH, read-only with :ro behind: archives and a cohort that are not in S3."""
+    secrets: tuple[str, ...] = ()
+    """Kubernetes secrets whose entries become variables of the workers: S3 keys, the key of a Prefect server."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "address" and not self.address:
+            raise ValueError("kind 'address' needs the address of a scheduler")
+
+    @property
+    def workers_per_gpu(self) -> int:
+        """Workers that share one GPU.
+
+        Examples
+        --------
+        >>> [ClusterSettings(gpu_share=share).workers_per_gpu for share in (1.0, 0.5, 0.3, 0.1)]
+        [1, 2, 3, 10]
+        """
+        return int(1 / self.gpu_share + 1e-9)

@@ -4,6 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from vertebra_core.curve.network import MULTIPLE, STRIDE, CurveNetwork, soft_argmax
+from vertebra_core.curve.slabs import HALO, SLAB, CurveNetworkInSlabs
 
 
 def network() -> CurveNetwork:
@@ -22,7 +23,7 @@ def test_points_are_x_then_y_in_input_voxels():
     features = torch.zeros(1, 4, 3, 8, 12)
     features[0, 0, :, 5, 7] = 1.0
     net.unet = torch.nn.Module()
-    net.unet.forward = lambda x: features
+    net.unet.forward = lambda x, apply: features
     with torch.no_grad():
         net.attention.weight.zero_()
         net.attention.weight[0, 0] = 100.0
@@ -50,3 +51,21 @@ def test_points_send_gradient_into_the_map():
 def test_the_default_network_stays_small():
     """Five megabytes of float32 at most, so that weights may lie in the repository."""
     assert sum(p.numel() for p in CurveNetwork().parameters()) * 4 < 5e6
+
+
+def test_slabs_give_what_the_whole_gives():
+    """Slices enough for five slabs, and a last one that is not full; the tolerance is the rounding of float32."""
+    whole, x = network(), torch.randn(1, 2, 9 * MULTIPLE, 2 * MULTIPLE, MULTIPLE)
+    with torch.inference_mode():
+        wanted, found = whole(x), CurveNetworkInSlabs.sharing(whole)(x)
+    assert_close(found.points, wanted.points, atol=1e-4, rtol=0)
+    assert_close(found.presence, wanted.presence, atol=1e-5, rtol=0)
+
+
+def test_only_slabs_are_on_the_device():
+    whole, most = network(), []
+    whole.unet.levels[0].register_forward_hook(lambda module, given, told: most.append(given[0].shape[2]))
+    with torch.inference_mode():
+        CurveNetworkInSlabs.sharing(whole)(torch.zeros(1, 2, 9 * MULTIPLE, MULTIPLE, MULTIPLE))
+    assert len(most) == 5
+    assert max(most) == SLAB + 2 * HALO

@@ -6,8 +6,10 @@ A soft-argmax of a slice without a spine is a confident lie, so a second head sa
 Shapes: B batch, C channels, Z Y X voxels of the 3 mm grid, z y x voxels of the output grid (every second one).
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -34,6 +36,25 @@ class CurvePrediction(NamedTuple):
 
     points: Float[Tensor, "b z 2"]
     presence: Float[Tensor, "b z"]
+
+
+Apply = Callable[..., Any]
+"""Applies a stage of the network to one or two tensors: `at_once`, or a slab after the other."""
+
+
+def at_once(stage: Callable[..., Tensor], *parts: Tensor, halving: bool = False) -> Any:
+    """Apply a stage to whole tensors.
+
+    Parameters
+    ----------
+    stage : callable
+        Local along z: slices of its output depend on input slices within two output steps.
+    parts : tensor [b, c, z, ...]
+        Inputs; their numbers of slices are that of the output, or half of it.
+    halving : bool
+        The output has half as many slices as the input.
+    """
+    return stage(*parts)
 
 
 class ResidualBlock(nn.Module):
@@ -65,18 +86,25 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs)
         self.merge = nn.ModuleList(ResidualBlock(fine, fine) for fine, _ in pairs)
 
-    def forward(self, x: Float[Tensor, "b c Z Y X"]) -> Float[Tensor, "b w z y x"]:
-        x = torch.relu(self.stem_norm(self.stem(x)))
+    def forward(self, x: Float[Tensor, "b c Z Y X"], apply: Apply = at_once) -> Float[Tensor, "b w z y x"]:
+        x = apply(self._start, x, halving=True)
         skips = []
         for level, down in zip(self.levels, self.down, strict=False):
-            x = level(x)
+            x = apply(level, x)
             skips.append(x)
-            x = down(x)
-        x = self.levels[-1](x)
+            x = apply(down, x, halving=True)
+        x = apply(self.levels[-1], x)
         for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
-            # The 1 x 1 x 1 convolution before the enlargement: an eighth of the work, the same function.
-            x = merge(nn.functional.interpolate(up(x), scale_factor=2, mode="nearest") + skips.pop())
+            x = apply(partial(_enlarged, up, merge), x, skips.pop())
         return x
+
+    def _start(self, x: Tensor) -> Tensor:
+        return torch.relu(self.stem_norm(self.stem(x)))
+
+
+def _enlarged(up: nn.Module, merge: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+    # The 1 x 1 x 1 convolution before the enlargement: an eighth of the work, the same function.
+    return merge(nn.functional.interpolate(up(x), scale_factor=2, mode="nearest") + skip)
 
 
 class CurveNetwork(nn.Module):
@@ -101,8 +129,13 @@ class CurveNetwork(nn.Module):
             nn.Conv1d(32, 1, 1),
         )
 
-    def forward(self, x: Float[Tensor, "b 2 Z Y X"]) -> CurvePrediction:
-        features = self.unet(x)  # (b, w, z, y, x)
+    def forward(self, x: Float[Tensor, "b 2 Z Y X"], apply: Apply = at_once) -> CurvePrediction:
+        points, evidence = apply(self._by_slice, self.unet(x, apply))  # (b, 2, z), (b, 2w + 1, z)
+        presence = self.presence(evidence.to(self.attention.weight.device))[:, 0].float()
+        return CurvePrediction(points.transpose(1, 2), presence)
+
+    def _by_slice(self, features: Float[Tensor, "b w z y x"]) -> tuple[Float[Tensor, "b 2 z"], Float[Tensor, "b n z"]]:
+        """Point and evidence of presence; each slice for itself."""
         logits = self.attention(features).float()[:, 0]  # (b, z, y, x)
         attention = logits.flatten(2).softmax(-1).view_as(logits)
         points = torch.stack([soft_argmax(attention.sum(2)), soft_argmax(attention.sum(3))], -1) * STRIDE
@@ -110,8 +143,8 @@ class CurveNetwork(nn.Module):
         by_slice = features.permute(0, 2, 3, 4, 1).flatten(2, 3)  # (b, z, y * x, w)
         seen = (attention.detach().flatten(2)[:, :, None].to(by_slice.dtype) @ by_slice)[:, :, 0]  # (b, z, w)
         height = logits.detach().flatten(2).logsumexp(-1)[..., None] / 10.0
-        evidence = torch.cat([seen.float(), by_slice.mean(2).float(), height], -1).transpose(1, 2)  # (b, 2w + 1, z)
-        return CurvePrediction(points, self.presence(evidence)[:, 0].float())
+        evidence = torch.cat([seen.float(), by_slice.mean(2).float(), height], -1)
+        return points.transpose(1, 2), evidence.transpose(1, 2)
 
 
 def soft_argmax(weights: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:

@@ -1,0 +1,71 @@
+"""How a Dask worker of ours is started, wherever that is: its environment, its flags, and what its shards ask of it."""
+
+from typing import Any
+
+from flows.settings import InForce
+from tasks.settings import RunSettings
+
+DASK_CONFIGURATION: dict[str, Any] = {
+    "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
+    "distributed.deploy.lost-worker-timeout": "300s",  # the 15 s default closes all workers of a busy machine
+    "distributed.comm.timeouts.connect": "300s",  # and so do these, of 30 s
+    "distributed.comm.timeouts.tcp": "300s",
+    "distributed.scheduler.worker-ttl": "30 minutes",
+}
+GPU = "GPU"
+"""Name of the resource that workers offer and shards ask, in parts of one GPU."""
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+NO_GPU = {VISIBLE_GPUS: ""}
+"""Environment of a worker that must not see a GPU: not even a CUDA context is made on it then."""
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+"""What the libraries of a sandbox read when they are loaded: OpenMP and torch, MKL, numpy and scipy, SimpleITK."""
+PREFECT_VARIABLES = ("PREFECT_API_URL", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "PREFECT_LOGGING_TO_API_ENABLED")
+"""What a worker must know of Prefect's server. A key for it (PREFECT_API_KEY) is a secret and travels otherwise."""
+
+
+def asks_for(settings: InForce) -> dict[str, float]:
+    """What each shard asks of its worker.
+
+    A part of a GPU if the networks must run on one; nothing if they must not, or if each worker decides for itself.
+    """
+    return {GPU: settings.cluster.gpu_share} if settings.run.device == "cuda" else {}
+
+
+def thread_variables(run: RunSettings) -> dict[str, str]:
+    """The number of threads of the settings, in the words of every library that would choose one of its own.
+
+    Examples
+    --------
+    >>> thread_variables(RunSettings(threads=2))["OMP_NUM_THREADS"]
+    '2'
+    """
+    return dict.fromkeys(THREAD_VARIABLES, str(run.threads))
+
+
+def worker_environment(settings: InForce, gpu: str | None = None) -> dict[str, str]:
+    """Variables of a worker that is started as a program, and of the sandbox below it.
+
+    Parameters
+    ----------
+    gpu : str, optional
+        The one GPU it sees, as CUDA names it; without one it sees those that its job was given, and with run.device =
+        cpu none.
+    """
+    dask = {
+        f"DASK_{name.replace('.', '__').replace('-', '_').upper()}": str(v) for name, v in DASK_CONFIGURATION.items()
+    }
+    seen = {VISIBLE_GPUS: gpu} if gpu is not None else {}
+    hidden = NO_GPU if settings.run.device == "cpu" else {}
+    return {**dask, **thread_variables(settings.run), **seen, **hidden}
+
+
+def worker_flags(settings: InForce, workers: int, offers_gpu: bool) -> list[str]:
+    """Flags of ``dask worker`` for so many worker processes."""
+    memory = f"{settings.cluster.worker_memory_gb:g}GiB"
+    flags = ["--nworkers", str(workers), "--nthreads", "1", "--memory-limit", memory, "--no-dashboard"]
+    return [*flags, "--resources", f"{GPU}={settings.cluster.gpu_share:g}"] if offers_gpu else flags
