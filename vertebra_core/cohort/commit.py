@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vertebra_core.cohort.seal import BLANK, SEAL, seal
 from vertebra_core.storage import Place, came_second, read_ahead
 
 TEMPORARY = ".tmp-"
@@ -59,13 +60,12 @@ def replace(path: Place, data: bytes, mode: int = 0o644) -> None:
 
 
 def parquet_bytes(table: pa.Table, file_metadata: dict[str, str] | None = None, row_group: int = 131_072) -> bytes:
-    """A Parquet file in memory; ``file_metadata`` belongs to the file, not to the schema its readers compare."""
+    """A sealed Parquet file; ``file_metadata`` belongs to the file, not to the schema its readers compare."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression=COMPRESSION) as writer:
+    with pq.ParquetWriter(sink, table.schema, compression=COMPRESSION, write_page_checksum=True) as writer:
         writer.write_table(table, row_group_size=row_group)
-        if file_metadata:
-            writer.add_key_value_metadata(file_metadata)
-    return sink.getvalue().to_pybytes()
+        writer.add_key_value_metadata({**(file_metadata or {}), SEAL: BLANK})
+    return seal(sink.getvalue().to_pybytes())
 
 
 @contextmanager
@@ -111,6 +111,26 @@ def remove_folder(folder: Place) -> None:
     store = folder.fs  # its `rm` takes names for patterns, and its removal of many at once hides what was refused
     for _ in read_ahead(folder, store.rm_file, store.find(f"{folder.path}/")):
         pass
+
+
+def move(path: Place, to: Place) -> None:
+    """Move a file or folder; of a store, an object is copied first, so that a move that was cut short can be repeated."""
+    if isinstance(path, Path):
+        assert isinstance(to, Path)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(to)
+        return
+    path.fs.cp_file(path.path, to.path)
+    path.fs.rm_file(path.path)
+
+
+def remove_half_written(root: Place) -> None:
+    """Remove files that killed writers left under a passing name; nobody may be writing. A store has none."""
+    if isinstance(root, Path):
+        for folder, _, names in os.walk(root):
+            for name in names:
+                if name.startswith(TEMPORARY):
+                    Path(folder, name).unlink(missing_ok=True)
 
 
 def private_folder(path: Place) -> None:

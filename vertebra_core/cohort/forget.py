@@ -71,6 +71,7 @@ def forget(layout: Layout, patient_key: str) -> Known:
     if layout.latest.exists():
         layout.latest.unlink()  # first: nobody is led to what is being removed
     remove_folder(layout.snapshots)
+    remove_folder(layout.damaged)  # nobody can tell whose rows are in it
     for mark in marks(layout):
         _take_out_of_shard(layout, mark, known)
     for path in _left_over(layout):

@@ -5,6 +5,7 @@ COHORT/
   inventory/ARCHIVE_KEY.parquet          one row per series of an archive, replaced whole by each run
   results/RUN/SHARD.studies.parquet      the mark that a shard is done, created once and never changed,
   results/RUN/SHARD.TOKEN.*.parquet      and the other tables of the same shard, which the mark names by TOKEN
+  damaged/RUN/                           shards that were changed after they were committed, set aside by the next run
   snapshots/ID/                          what analysts read
   latest.json                            names the newest snapshot; written last
   pictures/STUDY_KEY.png
@@ -72,6 +73,10 @@ class Layout:
     @property
     def results(self) -> Place:
         return self.root / "results"
+
+    @property
+    def damaged(self) -> Place:
+        return self.root / "damaged"
 
     @property
     def snapshots(self) -> Place:

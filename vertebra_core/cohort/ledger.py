@@ -2,21 +2,23 @@
 
 A shard's tables are written first, its ``studies`` file last; that file is the mark that all of them are there, and it
 can be created only once. A worker that is run again, or two that run the same shard, leave one result.
+
+Every file is sealed (`vertebra_core.cohort.seal`), and read only whole: one that was changed since is never counted.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vertebra_core.cohort.commit import create, parquet_bytes, replace
+from vertebra_core.cohort.commit import create, move, parquet_bytes, replace
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
+from vertebra_core.cohort.seal import is_broken
 from vertebra_core.errors import CouldNotRun
-from vertebra_core.storage import Place, read_ahead, read_whole
+from vertebra_core.storage import Place, matching, read_ahead, read_whole
 
 IDENTITY = ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version")
 """Columns of ``studies`` that say which computation a row is the result of; equal ones are never computed twice."""
@@ -46,6 +48,13 @@ class Mark:
     shard: str
 
 
+class DamagedShard(CouldNotRun):
+    """A committed shard is not what was committed any more."""
+
+    def __init__(self, path: Place) -> None:
+        super().__init__(f"{path}: damaged; `vertebra screen` sets its shard aside and its studies become due again")
+
+
 def commit_shard(layout: Layout, run: str, shard: str, tables: Mapping[str, pa.Table]) -> bool:
     """Commit the tables of one shard, whole or not at all.
 
@@ -65,7 +74,7 @@ def commit_again(layout: Layout, mark: Mark, tables: Mapping[str, pa.Table]) -> 
 def _write_companions(layout: Layout, run: str, shard: str, tables: Mapping[str, pa.Table]) -> bytes:
     """Write all tables but the mark; what the mark will be."""
     companions = {name: parquet_bytes(table) for name, table in sorted(tables.items()) if name != MARK_TABLE}
-    token = hashlib.sha256(b"".join(companions.values())).hexdigest()[:12]
+    token = _token_for(companions.values())
     for name, data in companions.items():
         create(layout.companion(run, shard, token, name), data)
     return parquet_bytes(tables[MARK_TABLE], {COMPANIONS.decode(): token})
@@ -87,34 +96,51 @@ def read_mark(mark: Mark, columns: list[str] | None = None) -> pa.Table:
 
     Raises
     ------
-    CouldNotRun
-        The file was damaged after it was written.
+    DamagedShard
+        The file was changed after it was written.
     """
-    return _read(mark.path, columns)
+    return _read(mark.path, _sound(mark.path), columns)
 
 
 def open_mark(mark: Mark) -> tuple[pa.Table, str]:
     """Rows of ``studies`` of one committed shard, and the token in the names of its other tables."""
-    source = _source(mark.path)
-    return _read(mark.path, None, source), _token(mark, source)
+    data = _sound(mark.path)
+    return _read(mark.path, data), _token(mark, data)
 
 
 def read_companion(layout: Layout, mark: Mark, table: str, token: str | None = None) -> pa.Table:
     """Another table of the same shard; the token is that of `open_mark`, and read again where it is not given."""
-    token = token or _token(mark, _source(mark.path))
-    return _read(layout.companion(mark.run, mark.shard, token, table), None)
+    path = layout.companion(mark.run, mark.shard, token or token_of(mark), table)
+    return _read(path, _sound(path))
 
 
 def token_of(mark: Mark) -> str:
     """The token in the names of a shard's other files."""
-    return _token(mark, _source(mark.path))
+    return _token(mark, _sound(mark.path))
 
 
-def _token(mark: Mark, source: Path | pa.BufferReader) -> str:
+def set_damaged_aside(layout: Layout) -> list[Mark]:
+    """Move every shard that is not what was committed out of the way; its studies are due again.
+
+    Reads all that is committed. The cohort's lock must be held.
+    """
+    found = marks(layout)
+    sound = read_ahead(layout.root, lambda mark: _is_sound(layout, mark), found)
+    aside = [mark for mark, is_sound in zip(found, sound, strict=True) if not is_sound]
+    for mark in aside:
+        for path in (mark.path, *matching(layout.results / mark.run, f"{mark.shard}.*.*.parquet")):
+            move(path, layout.damaged / mark.run / path.name)
+    return aside
+
+
+def _is_sound(layout: Layout, mark: Mark) -> bool:
+    """Whether all files of a shard are there and as they were; the token is the digest of the other tables."""
     try:
-        return pq.read_metadata(source).metadata[COMPANIONS].decode()
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise CouldNotRun(f"{mark.path}: damaged; move it away and its studies become due again") from error
+        _, token = open_mark(mark)
+        others = matching(layout.results / mark.run, f"{mark.shard}.{token}.*.parquet")
+        return _token_for(_sound(path) for path in others) == token
+    except DamagedShard:
+        return False
 
 
 def committed(layout: Layout) -> pa.Table:
@@ -179,17 +205,34 @@ def sources_of(layout: Layout, chosen: pa.Table, key: str = "study_key") -> list
     return [(all_marks[number], pa.array(keys, pa.string())) for number, keys in sorted(wanted.items())]
 
 
-def _source(path: Place) -> Path | pa.BufferReader:
-    """A committed file as Arrow reads it; of a store, all of it at once, for it is small.
+def _token_for(companions: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for data in companions:
+        digest.update(data)
+    return digest.hexdigest()[:12]
 
-    Whether a store answers is asked here, so that what fails later is the file's own fault.
-    """
-    return path if isinstance(path, Path) else pa.BufferReader(read_whole(path))
 
-
-def _read(path: Place, columns: list[str] | None, source: Path | pa.BufferReader | None = None) -> pa.Table:
-    source = _source(path) if source is None else source
+def _token(mark: Mark, data: bytes) -> str:
     try:
-        return pq.ParquetFile(source).read(columns)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CouldNotRun(f"{path}: damaged; move its shard away and the studies become due again") from error
+        return pq.read_metadata(pa.BufferReader(data)).metadata[COMPANIONS].decode()
+    except (OSError, pa.ArrowException, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DamagedShard(mark.path) from error
+
+
+def _sound(path: Place) -> bytes:
+    """A committed file, all of it, for it is small; that it cannot be read at all is not for this module to mend."""
+    try:
+        data = read_whole(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DamagedShard(path) from error
+    if is_broken(data):
+        raise DamagedShard(path)
+    return data
+
+
+def _read(path: Place, data: bytes, columns: list[str] | None = None) -> pa.Table:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns)
+        return table.select(columns) if columns else table
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise DamagedShard(path) from error
