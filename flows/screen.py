@@ -19,7 +19,7 @@ from flows.places import check_places
 from flows.progress import watched
 from flows.settings import InForce
 from flows.stock import take_stock
-from tasks.clock import now, seconds_since_epoch
+from tasks.clock import now, seconds_since_boot, seconds_since_epoch
 from tasks.cohort_report import add_report
 from tasks.inventory import Stock, record_inventory
 from tasks.log import StudiesDone, run_log
@@ -27,10 +27,10 @@ from tasks.method import SHIPPED, choose_device, named_method
 from tasks.plan import FannedOut, Plan, order_other_series, order_studies, plan_shards, write_shard
 from tasks.publish import Settled, commit_refused, publish_snapshot, settle
 from tasks.record import add_to_record, begin_record, end_record, stop_record
-from vertebra_core.cohort.commit import create, remove_folder
+from vertebra_core.cohort.commit import create, remove_folder, remove_half_written
 from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
-from vertebra_core.cohort.ledger import MethodIdentity, committed, done_inputs
+from vertebra_core.cohort.ledger import DamagedShard, MethodIdentity, committed, done_inputs, set_damaged_aside
 from vertebra_core.cohort.links import known_keys
 from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock
 from vertebra_core.cohort.others import committed_others
@@ -100,7 +100,25 @@ def screen_archives(
     metadata : Metadata, optional
         What a table knows that headers do not say.
     """
-    with planned_run(archives, cohort, settings, method, say, metadata) as planned:
+    try:
+        return screen_once(archives, cohort, settings, runner, method, say, metadata)
+    except DamagedShard as found:
+        say(f"{found.path}: damaged; looking at all that is committed, and starting again")
+        return screen_once(archives, cohort, settings, runner, method, say, metadata, mend=True)
+
+
+def screen_once(
+    archives: Sequence[str | Path],
+    cohort: str | Place,
+    settings: InForce,
+    runner: str,
+    method: str,
+    say: Callable[[str], None],
+    metadata: Metadata | None,
+    mend: bool = False,
+) -> Night:
+    """`screen_archives`; ends if something that was committed is damaged, unless it is to ``mend`` that first."""
+    with planned_run(archives, cohort, settings, method, say, metadata, mend) as planned:
         layout, run, stock, plan = planned.layout, planned.run, planned.stock, planned.plan
         identity, shift_days = planned.identity, planned.pseudonyms.shift_days
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
@@ -140,13 +158,25 @@ def planned_run(
     method: str,
     say: Callable[[str], None],
     metadata: Metadata | None,
+    mend: bool = False,
 ) -> Iterator[Planned]:
-    """Take stock of the archives and plan, with the cohort held while the block runs."""
+    """Take stock of the archives and plan, with the cohort held while the block runs.
+
+    Parameters
+    ----------
+    mend : bool
+        First look at every committed file and set those aside that were changed since.
+    """
     with answering(cohort):
         layout = Layout(place_of(cohort))
         roots = check_places(archives, layout.root)
-    run = run_name(now(), secrets.token_hex(2))
+    with answering(cohort):
+        run = run_name(now(), secrets.token_hex(2), layout.run_names())
     with answering(cohort), holding_cohort(layout, run, say):
+        if mend:
+            for mark in set_damaged_aside(layout):
+                say(f"shard {mark.shard} of run {mark.run} was damaged: set aside in {layout.damaged / mark.run}")
+                run_log(layout, run)("set_aside", shard=mark.shard, of_run=mark.run)
         pseudonyms = open_cohort(layout)
         identity = identify_method(method, settings)
         stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
@@ -178,17 +208,18 @@ def holding_cohort(layout: Layout, run: str, say: Callable[[str], None]) -> Iter
     if dead:
         say(f"taking over from a run that died (process {dead.pid} on {dead.host})")
     remove_folder(layout.private / "plans")  # of runs that were killed
+    remove_half_written(layout.root)
     ended = threading.Event()
 
     def renew() -> None:
-        renewed = seconds_since_epoch()
+        renewed = seconds_since_boot()
         while not ended.wait(RENEW_SECONDS):
             try:
                 renew_lock(layout, run, seconds_since_epoch())
-                renewed = seconds_since_epoch()
+                renewed = seconds_since_boot()
             except Exception as error:  # taken over after this machine stood still; or a store that is away for now
                 away = said_by_store(error)
-                if away is None or seconds_since_epoch() - renewed > LEASE_SECONDS - RENEW_SECONDS:
+                if away is None or seconds_since_boot() - renewed > LEASE_SECONDS - RENEW_SECONDS:
                     say(f"{layout.root}: {away}" if away else str(error))
                     interrupt_main()
                     return

@@ -14,6 +14,11 @@ def seconds_since_epoch() -> float:
     return time.time()
 
 
+def seconds_since_boot() -> float:
+    """A time that nobody can set and that goes on while the machine sleeps (CLOCK_BOOTTIME of Linux)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class Stopwatch:
     """Listens to the stages of a study and adds up the wall time of each.
 

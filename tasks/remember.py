@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from vertebra_core.cohort.commit import parquet_bytes, private_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms
 from vertebra_core.cohort.layout import Layout
+from vertebra_core.cohort.seal import is_broken
 from vertebra_core.reading.index import Memory, usable
 from vertebra_core.reading.scan import Notes
 from vertebra_core.settings import ReadingSettings
@@ -24,8 +25,13 @@ def recall(layout: Layout, pseudonyms: Pseudonyms, settings: ReadingSettings) ->
     def _load(archive: str) -> Memory | None:
         try:
             data = layout.index(pseudonyms.archive_key(archive)).read_bytes()
+        except FileNotFoundError:
+            return None
+        if is_broken(data):
+            return None
+        try:
             table = pq.read_table(pa.BufferReader(data))
-        except (FileNotFoundError, pa.ArrowException):
+        except (OSError, pa.ArrowException):
             return None
         return Memory(table, settings) if usable(table) else None
 

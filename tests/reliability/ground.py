@@ -94,7 +94,16 @@ class Ground:
         """The command line of a run."""
         flags = {"run.workers": 1, "run.settle_minutes": 0, **self.flags}
         given = [f"{name}={value}" for name, value in flags.items()]
-        return [sys.executable, "-m", "engine_run", str(self.archive), self.cohort(cohort), "runner=loop", *given, *words]
+        return [
+            sys.executable,
+            "-m",
+            "engine_run",
+            str(self.archive),
+            self.cohort(cohort),
+            "runner=loop",
+            *given,
+            *words,
+        ]
 
     def start(self, cohort: str, *words: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen:
         """Start a run; ``before`` is put in front of its command (faketime, unshare)."""

@@ -114,12 +114,13 @@ def remove_folder(folder: Place) -> None:
 
 
 def move(path: Place, to: Place) -> None:
-    """Move a file or folder; of a store, an object is copied first, so that a move that was cut short can be repeated."""
+    """Move a file or folder; an object of a store is copied first, so that a move cut short can be repeated."""
     if isinstance(path, Path):
         assert isinstance(to, Path)
         to.parent.mkdir(parents=True, exist_ok=True)
         path.rename(to)
         return
+    assert not isinstance(to, Path)
     path.fs.cp_file(path.path, to.path)
     path.fs.rm_file(path.path)
 

@@ -19,7 +19,9 @@ COHORT/
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from vertebra_core.errors import WrongUse
 from vertebra_core.storage import Place, answering, folders, matching, place_of
@@ -27,6 +29,9 @@ from vertebra_core.storage import Place, answering, folders, matching, place_of
 FORMAT = "vertebra-cohort/1"
 MARK_TABLE = "studies"
 """The table whose committed file is the mark that a shard is done."""
+
+STAMP_FORMAT = "%Y%m%dT%H%M%S"
+RUN_STAMP = re.compile(r"[0-9]{8}T[0-9]{6}(?=-)")
 
 
 @dataclass(frozen=True)
@@ -163,12 +168,18 @@ def open_layout(cohort: str | Place) -> Layout:
     return layout
 
 
-def run_name(started: str, token: str) -> str:
-    """The name of a run: sorts by its start.
+def run_name(started: str, token: str, before: Iterable[str] = ()) -> str:
+    """The name of a run: sorts by its start, and after all runs before it, also where the clock was put back.
 
     Examples
     --------
     >>> run_name("2026-11-28T21:04:09+00:00", "a3f1")
     '20261128T210409-a3f1'
+    >>> run_name("2026-11-28T21:04:09+00:00", "a3f1", ["20261128T235959-07c2"])
+    '20261129T000000-a3f1'
     """
-    return re.sub(r"[^0-9T]", "", started[:19]) + "-" + token
+    stamp = re.sub(r"[^0-9T]", "", started[:19])
+    newest = max((match[0] for name in before if (match := RUN_STAMP.match(name))), default="")
+    if stamp <= newest:
+        stamp = (datetime.strptime(newest, STAMP_FORMAT) + timedelta(seconds=1)).strftime(STAMP_FORMAT)
+    return f"{stamp}-{token}"

@@ -19,6 +19,7 @@ from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.cohort.seal import is_broken
 from vertebra_core.errors import CouldNotRun
 from vertebra_core.storage import Place, matching, read_ahead, read_whole
+from vertebra_core.tables.schema import arrow_schema
 
 IDENTITY = ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version")
 """Columns of ``studies`` that say which computation a row is the result of; equal ones are never computed twice."""
@@ -52,6 +53,7 @@ class DamagedShard(CouldNotRun):
     """A committed shard is not what was committed any more."""
 
     def __init__(self, path: Place) -> None:
+        self.path = path
         super().__init__(f"{path}: damaged; `vertebra screen` sets its shard aside and its studies become due again")
 
 
@@ -233,6 +235,9 @@ def _sound(path: Place) -> bytes:
 def _read(path: Place, data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
         table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns)
-        return table.select(columns) if columns else table
+        table = table.select(columns) if columns else table
     except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise DamagedShard(path) from error
+    if columns and table.schema.types != [arrow_schema(MARK_TABLE).field(name).type for name in columns]:
+        raise DamagedShard(path)  # somebody else's file
+    return table

@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import parquet_bytes, private_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, keys_of, person_of
 from vertebra_core.cohort.layout import Layout
+from vertebra_core.cohort.seal import is_broken
+from vertebra_core.errors import CouldNotRun
 from vertebra_core.reading.series import Series
-from vertebra_core.tables.parquet import read_table
+from vertebra_core.storage import read_whole
 
 KEYS = ("series_key", "study_key", "patient_key")
 IDENTIFIERS = ("patient_id", "patient_id_issuer", "study_uid", "series_uid", "archive", "path")
@@ -59,10 +62,25 @@ def printable(text: str) -> str:
 
 
 def read_links(layout: Layout) -> pa.Table:
-    """All links of the cohort; no rows if there are none yet. Columns that an older version did not write are NULL."""
+    """All links of the cohort; no rows if there are none yet. Columns that an older version did not write are NULL.
+
+    Raises
+    ------
+    CouldNotRun
+        The file was changed after it was written: it is the one thing in a cohort that cannot all be made anew.
+    """
     if not layout.links.exists():
         return SCHEMA.empty_table()
-    found = read_table(layout.links)
+    try:
+        data = read_whole(layout.links)
+        found = None if is_broken(data) else pq.read_table(pa.BufferReader(data))
+    except pa.ArrowException:
+        found = None
+    if found is None:
+        raise CouldNotRun(
+            f"{layout.links}: damaged; restore it from a backup, or move it away: then `vertebra screen` makes it anew "
+            "for the scans it is given, and nothing is known of the patients of others"
+        )
     return pa.concat_tables([SCHEMA.empty_table(), found], promote_options="default").select(COLUMNS)
 
 

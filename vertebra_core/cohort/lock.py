@@ -43,7 +43,7 @@ class Owner:
     boot : str
         Boot of the machine and process namespace: process numbers mean nothing outside them.
     started : float
-        Start of the process, seconds since the epoch.
+        Start of the process, seconds since the boot: unlike a time of the day, no setting of the clock moves it.
     """
 
     host: str
@@ -60,8 +60,8 @@ class Owner:
             # Same name, other boot: rebooted since. Same boot, other namespace: a container, not to be looked into.
             return None if self.boot.split("/")[0] == here.boot.split("/")[0] else False
         try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+            started, status = _started(self.pid), psutil.Process(self.pid).status()
+            return abs(started - self.started) < 1.0 and status != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -88,7 +88,20 @@ class Held:
 
 def this_process() -> Owner:
     """The process that asks."""
-    return Owner(socket.gethostname(), _boot(), os.getpid(), psutil.Process().create_time())
+    return Owner(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()))
+
+
+def _started(pid: int) -> float:
+    """Start of a process, in seconds since the boot.
+
+    From proc(5), /proc/PID/stat, field 22: `psutil.Process.create_time` adds the time of the boot to it, which is made
+    from the clock of the day, and so another one after the clock was set; by it, a living owner looked dead.
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # not Linux, or gone
+        return psutil.Process(pid).create_time()
+    return int(after_name[22 - 3]) / os.sysconf("SC_CLK_TCK")
 
 
 def _boot() -> str:

@@ -12,7 +12,7 @@ import re
 SEAL = "vertebra.sha256"
 BLANK = "0" * 64
 """What stands where the digest will be, while it is made."""
-_PLACE = re.compile(SEAL.encode() + rb"\x18\x40([0-9a-f]{64})")
+_PLACE = re.compile(SEAL.encode() + rb"\x18\x40(.{64})", re.DOTALL)
 """Thrift's compact protocol puts the next field, a text (0x18) of 64 bytes (0x40), right behind the key."""
 
 
