@@ -20,7 +20,7 @@ from reliability.ground import SECRET, WAIT_SECONDS, Ended, Ground
 
 PRELOAD = ["torch", "engine_run", "engine_methods", "flows.screen", "flows.loop", "tasks.study", "reliability.forks"]
 PRELOAD += ["vertebra_core.reading.formats", "vertebra_core.report.picture"]
-CHANGES = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
+CHANGES = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.rmdir": 0}
 """Events of the hook, and which of their arguments is the path that changes."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 QUICK_RENEWAL_SECONDS = 0.05
@@ -37,10 +37,10 @@ class Forks:
         forkserver._forkserver.ensure_running()
         self._address = forkserver._forkserver._forkserver_address
 
-    def start(self, cohort: str, kill_at: int = 0):
+    def start(self, cohort: str, kill_at: int = 0, output: str = ""):
         """Start a run; with ``kill_at`` it kills itself before that change (negative: of the renewal)."""
         words = self._ground.command(cohort)[3:]
-        arguments = (self._address, words, str(self._ground.output(cohort)), self._ground.cohort(cohort), kill_at)
+        arguments = (self._address, words, str(self._ground.output(output or cohort)), words[1], kill_at)
         process = self._context.Process(target=_run, args=arguments)
         process.start()
         return process
@@ -51,9 +51,9 @@ class Forks:
         assert process.exitcode is not None, "the run hangs"
         return Ended(process.exitcode, self._ground.output(cohort).read_text(errors="replace"))
 
-    def run(self, cohort: str, kill_at: int = 0) -> Ended:
+    def run(self, cohort: str, kill_at: int = 0, output: str = "") -> Ended:
         """Run to the end."""
-        return self.ended(self.start(cohort, kill_at), cohort)
+        return self.ended(self.start(cohort, kill_at, output), output or cohort)
 
     def changes(self, cohort: str) -> list[str]:
         """Run undisturbed; every change it makes, in order."""

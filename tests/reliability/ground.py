@@ -105,12 +105,14 @@ class Ground:
             *words,
         ]
 
-    def start(self, cohort: str, *words: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen:
-        """Start a run; ``before`` is put in front of its command (faketime, unshare)."""
+    def start(
+        self, cohort: str, *words: str, before: tuple[str, ...] = (), output: str = "", **environment: str
+    ) -> subprocess.Popen:
+        """Start a run; ``before`` is put in front of its command (unshare), ``output`` names where its lines go."""
         self.folder.mkdir(parents=True, exist_ok=True)
         paths = {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "VERTEBRA_PSEUDONYM_SECRET": SECRET}
         everything = {**os.environ, **paths, **self.environment, **environment}
-        with open(self.output(cohort), "wb") as sink:
+        with open(self.output(output or cohort), "wb") as sink:
             return subprocess.Popen(
                 [*before, *self.command(cohort, *words)], cwd=self.folder, stdout=sink, stderr=sink, env=everything
             )
@@ -124,9 +126,12 @@ class Ground:
         code = process.wait(timeout=WAIT_SECONDS)
         return Ended(code, self.output(cohort).read_text(errors="replace"))
 
-    def run(self, cohort: str, *words: str, before: tuple[str, ...] = (), **environment: str) -> Ended:
+    def run(
+        self, cohort: str, *words: str, before: tuple[str, ...] = (), output: str = "", **environment: str
+    ) -> Ended:
         """Run to the end."""
-        return self.ended(self.start(cohort, *words, before=before, **environment), cohort)
+        process = self.start(cohort, *words, before=before, output=output, **environment)
+        return self.ended(process, output or cohort)
 
     def finish(self, cohort: str, *words: str, **environment: str) -> int:
         """The same command again until nothing is left; how often that was."""
