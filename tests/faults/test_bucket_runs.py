@@ -17,7 +17,8 @@ from s3_server import filesystem, make_bucket, objects
 from flows.cli import explain, main
 from flows.screen import Night, screen_archives
 from flows.settings import load_settings
-from tasks.report import DEAD, ENDED, cohort_state
+from tasks.history import DEAD, ENDED
+from tasks.report import cohort_state
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.others import OTHER_TABLES
 from vertebra_core.cohort.snapshot import latest_snapshot

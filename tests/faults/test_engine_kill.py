@@ -14,7 +14,8 @@ from engine_methods import SLOW
 
 from flows.screen import screen_archives
 from flows.settings import load_settings
-from tasks.report import DEAD, ENDED, RUNNING, cohort_state
+from tasks.history import DEAD, ENDED, RUNNING
+from tasks.report import cohort_state
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.snapshot import latest_snapshot
 from vertebra_core.errors import CouldNotRun
