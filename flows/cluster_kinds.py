@@ -8,6 +8,7 @@ from typing import Any
 
 import distributed
 
+from flows.cluster_jobs import kubernetes, slurm
 from flows.settings import InForce
 from flows.worker_start import GPU, NO_GPU, VISIBLE_GPUS, thread_variables
 
@@ -49,14 +50,15 @@ def visible_gpus(device: str) -> tuple[str, ...]:
 def worker_places(settings: InForce, gpus: tuple[str, ...]) -> list[str | None]:
     """The GPU of each worker of this machine, None for one without; workers go round the GPUs.
 
-    Examples
-    --------
-    >>> from flows.settings import load_settings
-    >>> two = load_settings(flags={"run.workers": 3, "cluster.gpu_share": 0.5, "cluster.cpu_workers": 1})
-    >>> worker_places(two, ("0", "1"))
-    ['0', '1', '0', None]
-    >>> worker_places(two, ())
-    [None, None, None]
+        Examples
+        --------
+        >>> from flows.cluster_jobs import kubernetes, slurm
+    from flows.settings import load_settings
+        >>> two = load_settings(flags={"run.workers": 3, "cluster.gpu_share": 0.5, "cluster.cpu_workers": 1})
+        >>> worker_places(two, ("0", "1"))
+        ['0', '1', '0', None]
+        >>> worker_places(two, ())
+        [None, None, None]
     """
     number = settings.run.workers_here()
     if not gpus:
@@ -81,4 +83,9 @@ def local_worker(settings: InForce, gpu: str | None) -> dict[str, Any]:
     return {"cls": distributed.Nanny, "options": options}
 
 
-STARTERS: dict[str, Starter] = {"local": this_machine, "address": existing_scheduler}
+STARTERS: dict[str, Starter] = {
+    "local": this_machine,
+    "address": existing_scheduler,
+    "slurm": slurm,
+    "kubernetes": kubernetes,
+}
