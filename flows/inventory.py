@@ -1,6 +1,5 @@
 """What is in the archives and what a run would do: stock-taking and plan, without measuring anything."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +9,6 @@ from tasks.method import SHIPPED
 from tasks.record import end_record
 from vertebra_core.reading.metadata import Metadata
 from vertebra_core.storage import Place
-
-MEASURE = "measure"
-"""What the table says of series that are, or were, measured."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +54,18 @@ def inspect_archives(
 ) -> Prospect:
     """Take stock of the archives and write the inventory, as a run does before it measures."""
     with planned_run(archives, cohort, settings, SHIPPED, say, metadata) as planned:
-        layout, stock, plan = planned.layout, planned.stock, planned.plan
+        layout, met, plan = planned.layout, planned.met, planned.plan
         end_record(layout, planned.run, kind="inventory")
-        tables = {layout.inventory(planned.pseudonyms.archive_key(one.archive)).name for one in stock.series}
-    decisions = Counter(one.decision.code if one.decision else MEASURE for one in stock.series)
+        tables = {layout.inventory(planned.pseudonyms.archive_key(archive)).name for archive in met.archives}
     return Prospect(
-        files_seen=stock.files_seen,
-        files_opened=stock.files_opened,
-        series=dict(decisions.most_common()),
-        left_alone={reason.code: count for reason, count in stock.left_alone.items()},
+        files_seen=met.files_seen,
+        files_opened=met.files_opened,
+        series=met.series,
+        left_alone=met.left_alone,
         studies=len(plan.current),
         studies_done=len(plan.current) - plan.n_due,
         to_measure=plan.n_to_measure,
-        to_refuse=len(plan.refused),
-        arriving=stock.arriving,
+        to_refuse=plan.n_refused,
+        arriving=met.arriving,
         tables=tuple(sorted(tables)),
     )

@@ -12,6 +12,7 @@ from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from flows.loop import run_in_a_loop
@@ -21,14 +22,15 @@ from flows.settings import InForce
 from flows.stock import take_stock
 from tasks.clock import now, seconds_since_boot, seconds_since_epoch
 from tasks.cohort_report import add_report
-from tasks.inventory import Stock, record_inventory
+from tasks.inventory import Tally, record_inventory
 from tasks.log import StudiesDone, run_log
 from tasks.method import SHIPPED, choose_device, named_method
-from tasks.plan import FannedOut, Plan, order_other_series, order_studies, plan_shards, write_shard
-from tasks.publish import Settled, commit_refused, publish_snapshot, settle
+from tasks.pace import seconds_per_slice
+from tasks.plan import FannedOut, Plan, Shard, order_other_series, order_studies, plan_shards
+from tasks.publish import Settled, hand_out, publish_snapshot, settle
 from tasks.record import add_to_record, begin_record, end_record, stop_record
 from vertebra_core.cohort.commit import create, remove_folder, remove_half_written
-from vertebra_core.cohort.identity import Pseudonyms, SeriesKeys, open_pseudonyms
+from vertebra_core.cohort.identity import Pseudonyms, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
 from vertebra_core.cohort.ledger import DamagedShard, MethodIdentity, committed, done_inputs, set_damaged_aside
 from vertebra_core.cohort.links import known_keys
@@ -118,36 +120,41 @@ def screen_once(
     mend: bool = False,
 ) -> Night:
     """`screen_archives`; ends if something that was committed is damaged, unless it is to ``mend`` that first."""
-    with planned_run(archives, cohort, settings, method, say, metadata, mend) as planned:
-        layout, run, stock, plan = planned.layout, planned.run, planned.stock, planned.plan
+    with planned_run(archives, cohort, settings, method, say, metadata, hand_out, mend) as planned:
+        layout, run, met, plan = planned.layout, planned.run, planned.met, planned.plan
         identity, shift_days = planned.identity, planned.pseudonyms.shift_days
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         record_plan(planned, settings, runner, method)
-        commit_refused(layout, run, plan.refused, method, identity, settings.method, settings.run)
         fanned_out = run_shards(layout, plan, runner, settings)
         settled = settle(layout, plan, identity, fanned_out)
         snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
         if settings.run.report:
             add_report(layout, snapshot.identifier, say)
 
-        left_alone = {reason.code: count for reason, count in stock.left_alone.items()}
-        counts = stock.files_seen, len(stock.series), plan.n_due, plan.n_to_measure
-        night = Night(run, *counts, settled, left_alone, snapshot, stock.arriving)
+        counts = met.files_seen, met.n_series, plan.n_due, plan.n_to_measure
+        night = Night(run, *counts, settled, met.left_alone, snapshot, met.arriving)
         close_run(layout, night)
     return night
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that knows what is to be done: the cohort is held and the inventory is written."""
+    """A run that knows what is to be done: the cohort is held, inventory and shards are written.
+
+    It holds no series: those of 100,000 studies have 30 million names of files, which nobody needs while workers work.
+    """
 
     layout: Layout
     run: str
     pseudonyms: Pseudonyms
     identity: MethodIdentity
-    stock: Stock
+    met: Tally
     plan: Plan
+
+
+def nobody(layout: Layout, shard: Shard) -> None:
+    """Take a shard that is only counted."""
 
 
 @contextmanager
@@ -158,12 +165,17 @@ def planned_run(
     method: str,
     say: Callable[[str], None],
     metadata: Metadata | None,
+    hand_out: Callable[[Layout, Shard], object] = nobody,
     mend: bool = False,
 ) -> Iterator[Planned]:
     """Take stock of the archives and plan, with the cohort held while the block runs.
 
     Parameters
     ----------
+    archives, cohort, settings, method, say, metadata
+        As in `screen_archives`.
+    hand_out : callable, optional
+        Takes each shard of the plan as soon as it is cut; without it the plan is only counted.
     mend : bool
         First look at every committed file and set those aside that were changed since.
     """
@@ -179,26 +191,31 @@ def planned_run(
                 run_log(layout, run)("set_aside", shard=mark.shard, of_run=mark.run)
         pseudonyms = open_cohort(layout)
         identity = identify_method(method, settings)
-        stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
-        keys = known_keys(layout, stock.series, pseudonyms)
-        record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
-        plan = plan_run(layout, run, stock, keys, method, identity, settings)
-        yield Planned(layout, run, pseudonyms, identity, stock, plan)
+        take = partial(hand_out, layout)
+        met, plan = plan_run(layout, run, pseudonyms, roots, method, identity, settings, say, metadata, take)
+        yield Planned(layout, run, pseudonyms, identity, met, plan)
 
 
 def plan_run(
     layout: Layout,
     run: str,
-    stock: Stock,
-    keys: SeriesKeys,
+    pseudonyms: Pseudonyms,
+    roots: Sequence[Place],
     method: str,
     identity: MethodIdentity,
     settings: InForce,
-) -> Plan:
-    """What is to be done with the studies that have settled."""
+    say: Callable[[str], None],
+    metadata: Metadata | None,
+    hand_out: Callable[[Shard], object],
+) -> tuple[Tally, Plan]:
+    """What the archives hold, and what is to be done with the studies that have settled; series end with this call."""
+    stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
+    keys = known_keys(layout, stock.series, pseudonyms)
+    record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
     done = done_inputs(committed(layout), identity) | done_inputs(committed_others(layout), identity, "series_key")
     orders, others = order_studies(stock.arrived, keys), order_other_series(stock.arrived, keys)
-    return plan_shards(run, orders, done, method, identity, settings.method, settings.run, others)
+    how = method, identity, settings.method, settings.run
+    return stock.tally(), plan_shards(run, orders, done, *how, others, seconds_per_slice(layout, identity), hand_out)
 
 
 @contextmanager
@@ -277,8 +294,6 @@ def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce) -> Fa
     """Hand the shards to the runner and show how far it is."""
     if not plan.shards:
         return FannedOut()
-    for shard in plan.shards:
-        write_shard(layout, shard)
     with watched("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
         return named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], settings)
 
@@ -307,9 +322,9 @@ def record_plan(planned: Planned, settings: InForce, runner: str, method: str) -
         method=method,
         **asdict(planned.identity),
         settings=settings.flat(),
-        files_seen=planned.stock.files_seen,
-        series_seen=len(planned.stock.series),
-        arriving=planned.stock.arriving,
+        files_seen=planned.met.files_seen,
+        series_seen=planned.met.n_series,
+        arriving=planned.met.arriving,
         planned={
             "seen": len(plan.current),
             "due": plan.n_due,

@@ -1,6 +1,6 @@
 """Take stock of the archives: headers only, one row for every series that was met."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from vertebra_core.reading.select import choose_index_series
 from vertebra_core.reading.series import Series
 from vertebra_core.settings import PrivacySettings, ReadingSettings
 from vertebra_core.tables.rows import inventory_rows, to_arrow
+
+MEASURE = "measure"
+"""What is said of series that are, or were, measured."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,49 @@ class Stock:
     def arriving(self) -> int:
         """Studies that are left alone until they have settled."""
         return arriving_studies(self.series)
+
+    def tally(self) -> "Tally":
+        """The numbers alone."""
+        decisions = Counter(one.decision.code if one.decision else MEASURE for one in self.series)
+        return Tally(
+            files_seen=self.files_seen,
+            files_opened=self.files_opened,
+            series=dict(decisions.most_common()),
+            archives=tuple(sorted({one.archive for one in self.series})),
+            left_alone={reason.code: count for reason, count in self.left_alone.items()},
+            arriving=self.arriving,
+        )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is kept of a stock while a run measures: numbers, and no name of any file.
+
+    Parameters
+    ----------
+    files_seen, files_opened : int
+        As in `Stock`.
+    series : dict
+        Number of series by decision: `MEASURE`, or the code of a reason.
+    archives : tuple of str
+        In which there are series.
+    left_alone : dict
+        Number of files and folders that belong to no series, by code of the reason.
+    arriving : int
+        Studies that wait until they have settled.
+    """
+
+    files_seen: int
+    files_opened: int
+    series: dict[str, int]
+    archives: tuple[str, ...]
+    left_alone: dict[str, int]
+    arriving: int
+
+    @property
+    def n_series(self) -> int:
+        """All series met."""
+        return sum(self.series.values())
 
 
 def take_inventory(

@@ -1,12 +1,14 @@
 """The plan of a run is data: which studies are due, in which shards; printable without running anything."""
 
+import gzip
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
+from tasks.pace import SECONDS_PER_SLICE
 from tasks.settings import RunSettings
 from vertebra_core.cohort import commit
 from vertebra_core.cohort.identity import SeriesKeys
@@ -19,6 +21,10 @@ from vertebra_core.reading.series import Series
 from vertebra_core.settings import Settings
 from vertebra_core.storage import Place
 
+REFUSED_SHARD = "refused-"
+"""How the names of shards begin of which no series is measured."""
+GZIP_LEVEL = 1
+"""Names of files repeat themselves: the fastest level makes a tenth of them."""
 REFUSED_PER_SHARD = 5000
 """Studies without a series to measure are rows and nothing else: thousands fit in one committed file."""
 
@@ -74,40 +80,63 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class PlannedShard:
+    """What is kept of a shard once it is written: its name, and the keys of its studies or further series."""
+
+    name: str
+    keys: tuple[str, ...]
+
+    @property
+    def is_other(self) -> bool:
+        """Whether it holds further series."""
+        return self.name.startswith(OTHER_SHARD)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a run will do.
+    """What a run will do: keys and digests only, for it stays in memory as long as the run lasts.
 
     Parameters
     ----------
     current : dict
         Study key -> input digest of every study in the archives, due or done.
-    refused : tuple of StudyOrder
+    refused : tuple of PlannedShard
         Due studies without a series that can be measured: they end as rows, without a worker.
-    shards : tuple of Shard
+    shards : tuple of PlannedShard
+        To be handed to workers, further series last.
     others : dict
         Series key -> input digest of every further series that could be measured, whether that was asked for or not.
     """
 
     run: str
     current: dict[str, str]
-    refused: tuple[StudyOrder, ...]
-    shards: tuple[Shard, ...]
+    refused: tuple[PlannedShard, ...]
+    shards: tuple[PlannedShard, ...]
     others: dict[str, str]
+
+    @property
+    def n_refused(self) -> int:
+        """Studies that end as rows without a worker."""
+        return sum(len(shard.keys) for shard in self.refused)
 
     @property
     def n_to_measure(self) -> int:
         """Studies that workers will measure."""
-        return sum(order.is_index for shard in self.shards for order in shard.studies)
+        return sum(len(shard.keys) for shard in self.shards if not shard.is_other)
 
     @property
     def n_others(self) -> int:
         """Further series that workers will measure."""
-        return sum(len(shard.studies) for shard in self.shards) - self.n_to_measure
+        return sum(len(shard.keys) for shard in self.shards if shard.is_other)
 
     @property
     def n_due(self) -> int:
         """Studies that become rows in this run: to be measured, or refused by their headers."""
-        return len(self.refused) + self.n_to_measure
+        return self.n_refused + self.n_to_measure
+
+    def digest_of(self, shard: PlannedShard, key: str) -> str:
+        """The input digest of a study or further series of a shard."""
+        return (self.others if shard.is_other else self.current)[key]
 
 
 @dataclass(frozen=True)
@@ -166,13 +195,15 @@ def spokesman(members: Sequence[Series]) -> Series:
 
 def plan_shards(
     run: str,
-    orders: Iterable[StudyOrder],
+    orders: Sequence[StudyOrder],
     done: set[tuple[str, str]],
     method: str,
     identity: MethodIdentity,
     settings: Settings,
     run_settings: RunSettings,
     others: Sequence[StudyOrder] = (),
+    seconds_per_slice: float = SECONDS_PER_SLICE,
+    hand_out: Callable[[Shard], object] = lambda shard: None,
 ) -> Plan:
     """Leave out what is done and cut the rest into shards, further series last.
 
@@ -182,40 +213,52 @@ def plan_shards(
         From `vertebra_core.cohort.ledger.done_inputs`.
     others : sequence of StudyOrder
         From `order_other_series`; measured if the run's settings ask for it.
+    seconds_per_slice : float
+        How long a study is expected to take, from `tasks.pace.seconds_per_slice`.
+    hand_out : callable
+        Takes each shard as soon as it is cut, to write it down: the plan itself keeps only keys.
     """
-    orders = list(orders)
     wanted = [*orders, *others] if run_settings.all_series else orders
     due = [order for order in wanted if (order.key, order.input_digest) not in done]
-    refused = tuple(order for order in due if order.is_index and order.series.decision is not None)
     measured = [order for order in due if order.is_index and order.series.decision is None]
     further = [order for order in due if not order.is_index]
-    size = run_settings.studies_per_shard(len(measured) + len(further))
-    shards = tuple(
-        Shard(run, name, some, method, identity, settings, run_settings)
-        for prefix, part in (("", measured), (OTHER_SHARD, further))
-        for name, some in cut(prefix, part, size)
+    refused = [without_files(order) for order in due if order.is_index and order.series.decision is not None]
+    seconds = seconds_per_slice * sum(order.series.n_slices for order in (*measured, *further))
+    size = run_settings.studies_per_shard(len(measured) + len(further), seconds)
+
+    def cut(prefix: str, some: Sequence[StudyOrder], size: int) -> Iterator[PlannedShard]:
+        for number, start in enumerate(range(0, len(some), size)):
+            part = tuple(some[start : start + size])
+            shard = Shard(run, f"{prefix}{number:05d}", part, method, identity, settings, run_settings)
+            hand_out(shard)
+            yield PlannedShard(shard.name, tuple(order.key for order in part))
+
+    return Plan(
+        run=run,
+        current={order.study_key: order.input_digest for order in orders},
+        refused=tuple(cut(REFUSED_SHARD, refused, REFUSED_PER_SHARD)),
+        shards=(*cut("", measured, size), *cut(OTHER_SHARD, further, size)),
+        others={order.series_key: order.input_digest for order in others},
     )
-    current = {order.study_key: order.input_digest for order in orders}
-    return Plan(run, current, refused, shards, {order.series_key: order.input_digest for order in others})
 
 
-def cut(prefix: str, orders: Sequence[StudyOrder], size: int) -> Iterator[tuple[str, tuple[StudyOrder, ...]]]:
-    """Orders in shards of a size, with the names of the shards."""
-    for number, start in enumerate(range(0, len(orders), size)):
-        yield f"{prefix}{number:05d}", tuple(orders[start : start + size])
+def without_files(order: StudyOrder) -> StudyOrder:
+    """An order that nobody will read: thousands of them make one shard."""
+    series = order.series
+    return replace(order, series=replace(series, files=(), frames=(), n_files=series.n_files or len(series.files)))
 
 
 def write_shard(layout: Layout, shard: Shard) -> Place:
     """Put a shard where its worker finds it: the plan names patients, so it is private, and only its name travels."""
     commit.private_folder(layout.private)
     path = layout.plan(shard.run, shard.name)
-    commit.replace(path, TypeAdapter(Shard).dump_json(shard), mode=0o600)
+    commit.replace(path, gzip.compress(TypeAdapter(Shard).dump_json(shard), GZIP_LEVEL, mtime=0), mode=0o600)
     return path
 
 
 def read_shard(layout: Layout, run: str, name: str) -> Shard:
     """What `write_shard` wrote."""
-    return TypeAdapter(Shard).validate_json(layout.plan(run, name).read_bytes())
+    return TypeAdapter(Shard).validate_json(gzip.decompress(layout.plan(run, name).read_bytes()))
 
 
 def _digest_of_all(members: Sequence[Series]) -> str:

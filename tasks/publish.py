@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from tasks.clock import now
 from tasks.log import run_log
-from tasks.plan import REFUSED_PER_SHARD, FannedOut, Plan, Shard, StudyOrder
-from tasks.settings import RunSettings
+from tasks.plan import REFUSED_SHARD, FannedOut, Plan, Shard, write_shard
 from tasks.shard import RESULT_TABLES
 from tasks.study import ended, rows_of
 from vertebra_core.cohort.layout import Layout
@@ -68,26 +67,23 @@ class Settled:
     left_why: str = ""
 
 
-def commit_refused(
-    layout: Layout,
-    run: str,
-    refused: Sequence[StudyOrder],
-    method: str,
-    identity: MethodIdentity,
-    settings: Settings,
-    run_settings: RunSettings,
-) -> None:
-    """Studies of which no series can be measured end as rows; no worker is needed for that."""
-    for number, start in enumerate(range(0, len(refused), REFUSED_PER_SHARD)):
-        orders = tuple(refused[start : start + REFUSED_PER_SHARD])
-        shard = Shard(run, f"refused-{number:05d}", orders, method, identity, settings, run_settings)
-        rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
-        for order in orders:
-            reason = order.series.decision or Reason.FAILED
-            outcome = ended(order, shard, Status.NOT_EVALUABLE, reason, order.series.decision_detail)
-            for table, more in rows_of(outcome, shard).items():
-                rows[table] += more
-        commit_shard(layout, run, shard.name, {table: to_arrow(table, rows[table]) for table in RESULT_TABLES})
+def hand_out(layout: Layout, shard: Shard) -> None:
+    """Write a shard down for its worker; one of studies that nobody can measure ends here, as rows."""
+    if shard.name.startswith(REFUSED_SHARD):
+        commit_refused(layout, shard)
+    else:
+        write_shard(layout, shard)
+
+
+def commit_refused(layout: Layout, shard: Shard) -> None:
+    """Commit the rows of studies of which no series can be measured; no worker is needed for that."""
+    rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
+    for order in shard.studies:
+        reason = order.series.decision or Reason.FAILED
+        outcome = ended(order, shard, Status.NOT_EVALUABLE, reason, order.series.decision_detail)
+        for table, more in rows_of(outcome, shard).items():
+            rows[table] += more
+    commit_shard(layout, shard.run, shard.name, {table: to_arrow(table, rows[table]) for table in RESULT_TABLES})
 
 
 def settle(layout: Layout, plan: Plan, identity: MethodIdentity, fanned_out: FannedOut) -> Settled:
@@ -117,7 +113,7 @@ def settle(layout: Layout, plan: Plan, identity: MethodIdentity, fanned_out: Fan
     new = [row for row in rows if row["run"] == plan.run]
     further = choose_others(layout, identity, shown, plan.current, plan.others)
     others = [row for row in further.to_pylist() if row["series_key"] in plan.others]
-    asked = {order.series_key for shard in plan.shards for order in shard.studies if not order.is_index}
+    asked = {key for shard in plan.shards if shard.is_other for key in shard.keys}
     settled = Settled(
         seen=len(plan.current),
         measured=status[Status.OK.value] + status[Status.PARTIAL.value],
@@ -156,7 +152,7 @@ def missing_shards(
     if not in_question:
         return []
     done = done_inputs(ledger, identity) | done_inputs(committed_others(layout), identity, "series_key")
-    return [s.name for s in in_question if any((one.key, one.input_digest) not in done for one in s.studies)]
+    return [s.name for s in in_question if any((key, plan.digest_of(s, key)) not in done for key in s.keys)]
 
 
 def publish_snapshot(

@@ -10,10 +10,19 @@ from annotated_types import Ge, Gt, Le
 GIBIBYTE = 1024**3
 WORKER_MEMORY_GB = 4.0
 """Memory to expect of one worker and its sandbox on a chest CT of 600 slices; decides how many fit by default."""
+SHARD_SECONDS = 180.0
+"""What one shard should take: a task run costs 0.2 s of CPU (docs/engine.md), and what a dying machine takes with it
+is bearable. Anything from 1 to 5 minutes would do."""
+LONGEST_SHARD_SECONDS = 300.0
+MOST_SHARDS = 500
+"""Task runs of a night, where that needs no shard longer than `LONGEST_SHARD_SECONDS`: each leaves 20 kB in Prefect's
+database, and three events."""
 SHARDS_PER_WORKER = 4
 """Shards are made small enough for each worker to get this many: a slow last one then costs little time."""
-MOST_STUDIES_PER_SHARD = 50
-"""A shard is lost whole when a machine dies: at a minute a study, never more than an hour of one worker."""
+SHORTEST_SHARD_SECONDS = 10.0
+"""But not shorter than this: below, a task run costs more than the time that an idle worker would."""
+MOST_STUDIES_PER_SHARD = 1000
+"""However fast studies are: a worker holds the rows of its shard, 0.1 GiB for so many whole spines."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class RunSettings:
     threads: Annotated[int, Ge(1)] = 1
     """Threads of the networks in one worker; more workers beat more threads while memory lasts."""
     shard_size: Annotated[int, Ge(0)] = 0
-    """Studies in one shard, that is in one Prefect task and one committed set of files; 0: chosen from their number."""
+    """Studies in one shard, that is in one Prefect task and one committed set of files; 0: so many as take 1 to 5
+    minutes, by what earlier runs of the cohort measured."""
     deadline_s: Annotated[float, Ge(1)] = 900.0
     """Seconds a study may take before its process is ended: about ten times a large CT on one CPU thread."""
     memory_gb: Annotated[float, Ge(0.1)] = 8.0
@@ -52,10 +62,22 @@ class RunSettings:
         fitting = int(psutil.virtual_memory().total / GIBIBYTE / WORKER_MEMORY_GB)
         return self.workers or max(1, min(len(os.sched_getaffinity(0)), fitting))
 
-    def studies_per_shard(self, n_studies: int) -> int:
-        """How many studies of so many to put in one shard."""
-        fair = -(-n_studies // (self.workers_here() * SHARDS_PER_WORKER))
-        return self.shard_size or max(1, min(fair, MOST_STUDIES_PER_SHARD))
+    def studies_per_shard(self, n_studies: int, seconds: float) -> int:
+        """How many studies to put in one shard.
+
+        Parameters
+        ----------
+        n_studies : int
+        seconds : float
+            What all of them together are expected to take one worker.
+        """
+        if self.shard_size or not n_studies:
+            return self.shard_size or 1
+        in_most = min(seconds / MOST_SHARDS, LONGEST_SHARD_SECONDS)
+        fair = max(seconds / (self.workers_here() * SHARDS_PER_WORKER), SHORTEST_SHARD_SECONDS)
+        wanted = min(max(SHARD_SECONDS, in_most), fair)
+        size = int(wanted * n_studies / seconds) if seconds > 0 else n_studies
+        return max(1, min(size, MOST_STUDIES_PER_SHARD))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def inventory(
 
 def print_prospect(prospect: "Prospect", cohort: str) -> None:
     """Print what was met and what would be done."""
-    from flows.inventory import MEASURE
+    from tasks.inventory import MEASURE
     from vertebra_core.errors import Reason
 
     sentences = {reason.code: reason.sentence for reason in Reason} | {MEASURE: "One series of each study."}

@@ -172,10 +172,24 @@ def test_a_list_may_be_given_in_the_environment(monkeypatch):
     assert load_settings().method.straighten.parallel_mm == (-1.5, 0.0, 1.5)
 
 
-def test_shards_are_small_enough_for_all_workers_and_never_large():
+@pytest.mark.parametrize(
+    ("n_studies", "seconds_each", "size"),
+    [
+        (0, 20.0, 1),
+        (1, 20.0, 1),
+        (18, 20.0, 2),  # 45 s each: four shards for each of two workers
+        (400, 20.0, 9),  # 180 s
+        (6000, 20.0, 12),  # 240 s: 500 shards
+        (100_000, 20.0, 15),  # 300 s: more than 500 shards
+        (3, 900.0, 1),  # one study alone is longer than a shard should be
+        (800, 0.005, 1000),  # 4 s in all: not worth a second task run
+        (100_000, 0.005, 1000),  # no more rows than this in a worker
+    ],
+)
+def test_a_shard_takes_one_to_five_minutes_where_there_is_work_for_all_workers(n_studies, seconds_each, size):
     settings = RunSettings(workers=2)
-    assert [settings.studies_per_shard(n) for n in (0, 1, 18, 400, 100_000)] == [1, 1, 3, 50, 50]
-    assert RunSettings(workers=2, shard_size=7).studies_per_shard(100_000) == 7
+    assert settings.studies_per_shard(n_studies, n_studies * seconds_each) == size
+    assert RunSettings(workers=2, shard_size=7).studies_per_shard(n_studies, n_studies * seconds_each) == 7
 
 
 # -- status, doctor, progress ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ COHORT/
   sentinels.json                         keys of the studies that every run measures again (sentinels.py)
   sentinels/references.json, RUN.json    what they must give, and what they gave
   lock.json, lock.guard                  who works on the cohort; in a bucket there is no guard
-  private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json, and
+  private/                               mode 0700: secret, links.parquet, plans/RUN/SHARD.json.gz,
                                          index/ARCHIVE_KEY.parquet: what was learnt of each file (tasks.remember);
                                          in a bucket its policy must keep others out (docs/storage.md)
 """
@@ -147,7 +147,7 @@ class Layout:
         return self.private / "plans" / run
 
     def plan(self, run: str, shard: str) -> Place:
-        return self.plans(run) / f"{shard}.json"
+        return self.plans(run) / f"{shard}.json.gz"
 
 
 def open_layout(cohort: str | Place) -> Layout:
