@@ -227,6 +227,7 @@ def plan_shards(
     size = run_settings.studies_per_shard(len(measured) + len(further), seconds)
 
     def cut(prefix: str, some: Sequence[StudyOrder], size: int) -> Iterator[PlannedShard]:
+        """Cut and hand out."""
         for number, start in enumerate(range(0, len(some), size)):
             part = tuple(some[start : start + size])
             shard = Shard(run, f"{prefix}{number:05d}", part, method, identity, settings, run_settings)

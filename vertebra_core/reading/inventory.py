@@ -13,6 +13,7 @@ from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.arrival import Settling, leave_arriving, reason_now
 from vertebra_core.reading.attributes import NO_IMAGE_MODALITIES, StudyAttributes
 from vertebra_core.reading.files import ArchiveFile, LeftAlone
+from vertebra_core.reading.gather import Gathering
 from vertebra_core.reading.grid import directions, head_foot_extent, plane_of
 from vertebra_core.reading.headers import ObjectHeader, SliceHeader, VolumeHeader
 from vertebra_core.reading.judge import judge_stack
@@ -72,8 +73,8 @@ def find_series(
     CouldNotRun
         A store that does not answer.
     """
-    images: dict[tuple[str, ...], list[SliceHeader]] = defaultdict(list)
-    objects: dict[tuple[str, ...], list[ObjectHeader]] = defaultdict(list)
+    images: Gathering[SliceHeader] = Gathering()
+    objects: Gathering[ObjectHeader] = Gathering()
     rows: list[Series] = []
     left_alone: Counter[Reason] = Counter()
     for header in scan_headers(archives, settings, on_progress, notes, processes):
@@ -83,12 +84,12 @@ def find_series(
             case VolumeHeader():
                 rows.append(volume_series(header))
             case ObjectHeader(study=study):
-                objects[(*_series_identity(study, header.file), study.sop_class_uid)].append(header)
+                objects.add((*_series_identity(study, header.file), study.sop_class_uid), header)
             case SliceHeader(study=study):
-                images[_series_identity(study, header.file)].append(header)
-    for slices in images.values():
+                images.add(_series_identity(study, header.file), header)
+    for slices in images.lists():
         rows += image_series(slices, settings)
-    rows += [object_series(members) for members in objects.values()]
+    rows += [object_series(members) for members in objects.lists()]
     files_seen = sum(series.n_files for series in rows) + sum(left_alone.values())
     rows = number_stacks(tell_archives_apart(rows))
     rows = leave_arriving(rows, settling) if settling else rows
