@@ -236,18 +236,18 @@ def _corrected(root: "Place", snapshot: "Place", tables: "Tables", analysis: "An
 
 def _tables(snapshot: "Place", analysis: "Analysis", heights: bool) -> "Tables":
     """Only the columns that the analysis needs."""
-    from vertebra_core.epidemiology.cases import Tables, vertebra_columns
+    from vertebra_core.epidemiology.cases import REPEATED, Tables, vertebra_columns
     from vertebra_core.epidemiology.selection import STUDY_COLUMNS
     from vertebra_core.tables.parquet import read_table
 
     columns = vertebra_columns("height-loss" if heights else analysis.definition)
     levels = None
     if analysis.by == ("level",):
-        levels = read_table(snapshot / "levels_in_view.parquet", columns=["study_key", "level"])
+        levels = read_table(snapshot / "levels_in_view.parquet", columns=["study_key", "level"], repeated=REPEATED)
     return Tables(
         read_table(snapshot / "patients.parquet", columns=["patient_key", "index_study_key"]),
         read_table(snapshot / "studies.parquet", columns=list(STUDY_COLUMNS)),
-        read_table(snapshot / "vertebrae.parquet", columns=columns),
+        read_table(snapshot / "vertebrae.parquet", columns=columns, repeated=REPEATED),
         levels,
     )
 

@@ -131,21 +131,21 @@ def coverage_by_level(cases: Cases, levels_in_view: pa.Table, grading: GradingSe
     shown = level_codes(levels_in_view["level"])[of_index]
     in_view = np.bincount(shown[shown >= 0], minlength=len(LEVELS))
     of = np.isfinite(cases.ratio) & (cases.level >= 0)
-    level, patient = cases.level[of].astype(int), cases.patient[of]
+    level, patient = cases.level[of], cases.patient[of]
     positive = reaches(cases.ratio[of], grading.moderate)
     mix = cross([stratum_of(cases.people, name) for name in COVERAGE_STRATA]).codes  # type: ignore[arg-type]
     weighted = level_weights(level, mix[patient], mix, len(LEVELS))
-    order, ends = by_code(level, len(LEVELS))
+    judged, fractured = weighted.count(), weighted.count(positive)  # a patient has one vertebra of a level
     rows = []
-    for number in np.flatnonzero(in_view + np.diff(ends)).tolist():
-        here = order[ends[number] : ends[number + 1]]
-        n = len(here)
-        share = hajek(positive[here], weighted.weights[here]) if n else None
+    for number in np.flatnonzero(in_view + judged.sum(0)).tolist():
+        n, k, weights = judged[:, number], fractured[:, number], weighted.by_cell[:, number]
+        is_fractured = np.repeat([1.0, 0.0], len(n))
+        share = hajek(is_fractured, np.tile(weights, 2), times=np.r_[k, n - k]) if n.any() else None
         never = float(weighted.never_seen[number])
-        rows.append(LevelCoverage(LEVELS[number], int(in_view[number]), n, int(positive[here].sum()), share, never))
+        rows.append(LevelCoverage(LEVELS[number], int(in_view[number]), int(n.sum()), int(k.sum()), share, never))
     whole = np.isin(np.arange(len(LEVELS)), [LEVELS.index(name) for name in SPINE])[level]
     mean = None
     if whole.any():
         mean = mean_over_levels(positive[whole], weighted.weights[whole], level[whole], patient[whole])
-    present = tuple(name for name in SPINE if np.diff(ends)[LEVELS.index(name)])
+    present = tuple(name for name in SPINE if judged[:, LEVELS.index(name)].any())
     return Coverage(tuple(rows), len(cases.people), COVERAGE_STRATA, weighted.capped, mean, present)

@@ -14,6 +14,8 @@ from vertebra_core.epidemiology.definitions import (
 )
 from vertebra_core.epidemiology.strata import ages_of, level_codes, place_in, stratum_of
 
+REPEATED = ("study_key", "level")
+"""Columns of text of which neighbouring rows have the same few values (`vertebra_core.tables.parquet.read_table`)."""
 HEIGHTS = ("ha_mm", "hm_mm", "hp_mm")
 
 

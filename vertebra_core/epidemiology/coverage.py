@@ -44,17 +44,30 @@ class LevelWeights:
 
     Parameters
     ----------
-    weights : array
-        Stabilised: P(level assessed) / P(level assessed | stratum), capped at `MOST_WEIGHT`.
+    by_cell : array [strata, levels]
+        Stabilised: P(level assessed) / P(level assessed | stratum), capped at `MOST_WEIGHT`; 0 where nobody shows it.
+    cell : array [rows]
+        Place in the flat `by_cell` of each vertebra.
     capped : int
         Vertebrae whose weight was capped.
     never_seen : array
         By level: share of the cohort in strata in which nobody shows the level, for whom nothing can be said.
     """
 
-    weights: Float[np.ndarray, "rows"]
+    by_cell: Float[np.ndarray, "strata levels"]
+    cell: Int[np.ndarray, "rows"]
     capped: int
     never_seen: Float[np.ndarray, "levels"]
+
+    @property
+    def weights(self) -> Float[np.ndarray, "rows"]:
+        """Of each vertebra."""
+        return self.by_cell.ravel()[self.cell]
+
+    def count(self, rows: Bool[np.ndarray, "rows"] | None = None) -> Int[np.ndarray, "strata levels"]:
+        """Vertebrae of each cell; `rows` says which are counted."""
+        cell = self.cell if rows is None else self.cell[rows]
+        return np.bincount(cell, minlength=self.by_cell.size).reshape(self.by_cell.shape)
 
 
 def level_weights(
@@ -81,17 +94,27 @@ def level_weights(
     seen = np.bincount(cell, minlength=n_strata * n_levels).reshape(n_strata, n_levels)
     chance = seen / np.maximum(patients, 1)[:, None]
     overall = seen.sum(0) / max(patients.sum(), 1)
-    raw = np.divide(overall, chance, out=np.zeros_like(chance), where=chance > 0).ravel()[cell]
+    raw = np.divide(overall, chance, out=np.zeros_like(chance), where=chance > 0)
     absent = (patients[:, None] * (seen == 0)).sum(0) / max(patients.sum(), 1)
-    return LevelWeights(np.minimum(raw, most), int((raw > most).sum()), absent)
+    return LevelWeights(np.minimum(raw, most), cell, int(seen[raw > most].sum()), absent)
 
 
 def hajek(
     positive: Bool[np.ndarray, "rows"],
     weights: Float[np.ndarray, "rows"],
     patient: Int[np.ndarray, "rows"] | None = None,
+    times: Int[np.ndarray, "rows"] | None = None,
 ) -> Weighted:
     """Weighted share sum(w y) / sum(w), with patients as clusters.
+
+    Parameters
+    ----------
+    positive, weights : array
+        Of the assessed vertebrae.
+    patient : array, optional
+        A position; without it each vertebra is a patient of its own.
+    times : array, optional
+        Instead of `patient`: how many vertebrae, of as many patients, each row stands for.
 
     Notes
     -----
@@ -106,7 +129,7 @@ def hajek(
     >>> round(one.share, 6), round(one.se, 6), round(one.n_effective, 3)
     (0.473451, 0.184909, 8.227)
     """
-    return mean_over_levels(positive, weights, np.zeros(len(weights), int), patient)
+    return mean_over_levels(positive, weights, np.zeros(len(weights), int), patient, times)
 
 
 def mean_over_levels(
@@ -114,6 +137,7 @@ def mean_over_levels(
     weights: Float[np.ndarray, "rows"],
     level: Int[np.ndarray, "rows"],
     patient: Int[np.ndarray, "rows"] | None = None,
+    times: Int[np.ndarray, "rows"] | None = None,
 ) -> Weighted:
     """Mean of the weighted shares of the levels that occur, each level counting the same.
 
@@ -122,20 +146,25 @@ def mean_over_levels(
 
     Parameters
     ----------
-    positive, weights, level, patient : array
-        Of the assessed vertebrae. `patient` is a position; without it each vertebra is a patient of its own.
+    positive, weights, level, patient, times : array
+        As `hajek` takes them.
     """
-    positive, weights = np.asarray(positive, float), np.asarray(weights, float)
-    total = np.bincount(level, weights)
+    weights, times = np.asarray(weights, float), np.ones(1) if times is None else np.asarray(times, float)
+    counted = weights * times
+    total = np.bincount(level, counted)
     occurs = total > 0
-    shares = np.divide(np.bincount(level, weights * positive), total, out=np.zeros_like(total), where=occurs)
+    shares = np.divide(np.bincount(level, counted * positive), total, out=np.zeros_like(total), where=occurs)
     share = float(shares[occurs].mean())
-    influence = weights * (positive - shares[level]) / total[level] / occurs.sum()
+    scale = np.divide(1, total * occurs.sum(), out=np.zeros_like(total), where=occurs)
+    influence = weights * (positive - shares[level]) * scale[level]
     by_patient = influence if patient is None else np.bincount(patient, influence)
-    k = len(influence) if patient is None else int(np.count_nonzero(np.bincount(patient)))
-    se = float(np.sqrt(k / (k - 1) * (by_patient**2).sum())) if k > 1 else float("inf")
-    low, high = beta_interval(share, se, k, len(weights))
-    return Weighted(share, se if k > 1 else None, low, high, float(weights.sum() ** 2 / (weights**2).sum()))
+    n = len(weights) if len(times) != len(weights) else int(times.sum())
+    k = n if patient is None else int(np.count_nonzero(np.bincount(patient)))
+    squares = float((times * by_patient**2).sum())
+    se = float(np.sqrt(k / (k - 1) * squares)) if k > 1 else float("inf")
+    low, high = beta_interval(share, se, k, n)
+    effective = float(counted.sum() ** 2 / (counted @ weights))
+    return Weighted(share, se if k > 1 else None, low, high, effective)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float
 
 from vertebra_core.epidemiology.noise_model import ASKED_PATIENTS, NoiseModel, check_noise
 from vertebra_core.epidemiology.noise_sampler import Curves, NoiseDraws, NoisyCases, sample_curves
+from vertebra_core.epidemiology.strata import level_codes, place_in
 from vertebra_core.errors import WrongUse
 from vertebra_core.tables.columns import LEVELS
 
@@ -244,14 +244,15 @@ def _cases(
     if len(eligible) > most_patients:
         chosen = np.sort(rng.choice(eligible, most_patients, replace=False))
     keys = index_studies["study_key"].combine_chunks().take(pa.array(chosen))
-    row = _place_in(vertebrae["study_key"], keys)
-    vertebrae, row = vertebrae.filter(row.is_valid()), row.drop_null()
+    row = place_in(vertebrae["study_key"], keys)
+    vertebrae, row = vertebrae.filter(pa.array(row >= 0)), row[row >= 0]
     heights = np.stack([vertebrae[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in NEEDED[2:]], 1)
-    study = chosen[row.to_numpy()]
+    study = chosen[row]
     kept = np.flatnonzero(np.all(np.isfinite(heights) & (heights > 0), axis=1))
     kept = kept[np.argsort(study[kept], kind="stable")]
     studies, patient, counts = np.unique(study[kept], return_inverse=True, return_counts=True)
-    level = _place_in(vertebrae["level"], pa.array(LEVELS)).fill_null(_LEVEL_NOT_KNOWN).to_numpy()[kept]
+    level = level_codes(vertebrae["level"])[kept]
+    level[level < 0] = _LEVEL_NOT_KNOWN
     heights = heights[kept]
     cases = NoisyCases(
         ratios=np.log(heights[:, :2] / heights[:, 2:]),
@@ -262,11 +263,6 @@ def _cases(
         noise_class=classes[studies][patient],
     )
     return cases, len(eligible)
-
-
-def _place_in(values: pa.ChunkedArray, among: pa.Array) -> pa.ChunkedArray:
-    """Position of each value, NULL where it is not there."""
-    return pc.call_function("index_in", [values], pc.SetLookupOptions(among))
 
 
 def _curve(

@@ -1,6 +1,6 @@
 """Strata: sex, age band, scanner, site, year and level, alone or crossed. What is not known is a group of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -88,15 +88,26 @@ def stratum_of(people: pa.Table, name: StratumName) -> Stratum:
 def place_in(column: pa.ChunkedArray, values: pa.Array | pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
     """Position of each value of a column in `values`; -1 where it is NULL or not among them.
 
-    Tables have runs of equal keys (the vertebrae of a study): each run is looked up once.
+    Tables have few distinct values, or runs of equal keys (the vertebrae of a study): each is looked up once. The
+    column is text, or text as numbers into its distinct values.
     """
-    runs = [pc.call_function("run_end_encode", [chunk]) for chunk in column.chunks]
-    if not runs:
+    parts = [_distinct(chunk) for chunk in column.chunks]
+    if not parts:
         return _no_codes()
-    distinct = pa.chunked_array([run.values for run in runs])
+    distinct = pa.chunked_array([own for own, _ in parts])
     place = pc.call_function("index_in", [distinct], pc.SetLookupOptions(values)).fill_null(-1).to_numpy()
-    lengths = [np.diff(run.run_ends.to_numpy(), prepend=0) for run in runs]
-    return np.repeat(place, np.concatenate(lengths))
+    ends = np.cumsum([len(own) for own, _ in parts])
+    return np.concatenate([spread(place[end - len(own) : end]) for (own, spread), end in zip(parts, ends, strict=True)])
+
+
+def _distinct(chunk: pa.Array) -> tuple[pa.Array, Callable[[np.ndarray], np.ndarray]]:
+    """Distinct values of a chunk, and how what is known of them is spread over its rows."""
+    if pa.types.is_dictionary(chunk.type):
+        number = chunk.indices.fill_null(len(chunk.dictionary)).to_numpy()
+        return chunk.dictionary, lambda place: np.append(place, place.dtype.type(-1))[number]
+    runs = pc.call_function("run_end_encode", [chunk])
+    lengths = np.diff(runs.run_ends.to_numpy(), prepend=0)
+    return runs.values, lambda place: np.repeat(place, lengths)
 
 
 def encode(column: pa.ChunkedArray) -> Stratum:
@@ -116,8 +127,7 @@ def ages_of(people: pa.Table) -> Float[np.ndarray, "people"]:
 
 def level_codes(column: pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
     """Position in `LEVELS`, -1 where not known."""
-    place = pc.call_function("index_in", [column], pc.SetLookupOptions(pa.array(LEVELS)))
-    return place.cast(pa.int8()).fill_null(-1).to_numpy()
+    return place_in(column, pa.array(LEVELS)).astype(np.int8)
 
 
 def level_stratum(codes: Int[np.ndarray, "rows"]) -> Stratum:
