@@ -3,6 +3,8 @@
 #   make demo      the whole job on synthetic patients, in a few minutes
 #   make test      all checks and all tests, as continuous integration runs them
 #   make check     style, types, import layers and docstrings only
+#   make server    nightly screening on this machine: Prefect's server, prefect.yaml's deployments, a worker (docs/nightly.md)
+#   make test-nightly                 the schedule, kills and hand-overs of real nights: about a quarter of an hour
 #   make test-unit test-property test-oracle test-faults test-end-to-end test-docs
 #   make fuzz      5,500 mutated series and volume files, and 300 studies through the whole product: about 20 minutes
 #   make bench-discovery [PLACE=FOLDER]   stock-taking of 100,000 small files, two nights (docs/storage.md)
@@ -29,7 +31,7 @@ COVERAGE := 90
 # Files of tests that run at a time; some start workers and servers of their own.
 PROCESSES ?= 2
 
-.PHONY: install demo test check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test server test-nightly check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -45,6 +47,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/vertebra demo
+
+server: $(STAMP)
+	$(BIN)/vertebra serve
 
 test: check
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --durations=30 --cov --cov-report=term:skip-covered \
@@ -62,6 +67,9 @@ test-unit test-property test-oracle test-faults: test-%: $(STAMP)
 
 test-end-to-end: $(STAMP)
 	$(BIN)/python -m pytest tests/end_to_end
+
+test-nightly: $(STAMP)
+	$(BIN)/python -m pytest -s --timeout 3600 -p no:doctest tests/nights_check.py
 
 test-docs: $(STAMP)
 	$(BIN)/python -m pytest tests/test_docs.py $(CODE)

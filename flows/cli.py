@@ -31,6 +31,7 @@ VERBS = {
     "demo": "The whole job on synthetic patients: DICOM in, tables, prevalence and pictures out.",
     "inventory": "What is in an archive and what screening would do with it; nothing is measured.",
     "screen": "Screen an archive into a cohort; resumable; publishes a snapshot at the end.",
+    "serve": "Run scheduled nights on this machine: Prefect's server, the deployments of prefect.yaml, a worker.",
     "status": "Where a cohort stands: studies by outcome, the run under way, sentinels, runs, the newest snapshot.",
     "runs": "Past runs of a cohort; one of them in detail: shards, slowest studies, failures, what changed.",
     "tables": "Where the published Parquet is, with row counts and the dictionary.",

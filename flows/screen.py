@@ -10,7 +10,7 @@ import secrets
 import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,8 @@ from vertebra_core.tables.schema import SCHEMA_VERSION
 
 Runner = Callable[[Layout, str, Sequence[str], InForce], FannedOut]
 """Runs shards, given by name: the cohort, the run, the shards, how to run them."""
+Watcher = Callable[[str, int | None, Callable[[], int]], AbstractContextManager[None]]
+"""Shows how far something is: what is counted, how many there are, and how many are done (`flows.progress.watched`)."""
 SECRET_VARIABLE = "VERTEBRA_PSEUDONYM_SECRET"
 
 
@@ -88,6 +90,7 @@ def screen_archives(
     method: str = SHIPPED,
     say: Callable[[str], None] = print,
     metadata: Metadata | None = None,
+    watch: Watcher = watched,
 ) -> Night:
     """Screen archives into a cohort; going on where an earlier run stopped.
 
@@ -101,12 +104,14 @@ def screen_archives(
         Hears what a person may want to know, a line at a time.
     metadata : Metadata, optional
         What a table knows that headers do not say.
+    watch : callable
+        Shows how far the studies are.
     """
     try:
-        return screen_once(archives, cohort, settings, runner, method, say, metadata)
+        return screen_once(archives, cohort, settings, runner, method, say, metadata, watch)
     except DamagedShard as found:
         say(f"{found.path}: damaged; looking at all that is committed, and starting again")
-        return screen_once(archives, cohort, settings, runner, method, say, metadata, mend=True)
+        return screen_once(archives, cohort, settings, runner, method, say, metadata, watch, mend=True)
 
 
 def screen_once(
@@ -117,6 +122,7 @@ def screen_once(
     method: str,
     say: Callable[[str], None],
     metadata: Metadata | None,
+    watch: Watcher,
     mend: bool = False,
 ) -> Night:
     """`screen_archives`; ends if something that was committed is damaged, unless it is to ``mend`` that first."""
@@ -126,7 +132,7 @@ def screen_once(
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         record_plan(planned, settings, runner, method)
-        fanned_out = run_shards(layout, plan, runner, settings)
+        fanned_out = run_shards(layout, plan, runner, settings, watch)
         settled = settle(layout, plan, identity, fanned_out)
         snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
         if settings.run.report:
@@ -290,11 +296,11 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
-def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce) -> FannedOut:
+def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce, watch: Watcher = watched) -> FannedOut:
     """Hand the shards to the runner and show how far it is."""
     if not plan.shards:
         return FannedOut()
-    with watched("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
+    with watch("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
         return named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], settings)
 
 

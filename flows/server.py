@@ -29,23 +29,26 @@ LARGEST_DATABASE = 200 * 1024**2
 STATE_VARIABLE = "VERTEBRA_STATE_DIR"
 
 ALWAYS = {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
-QUIET = {
+DISCREET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+}
+"""No telemetry, no look for newer versions, no logs in the database; task runs recorded in batches (half the CPU)."""
+QUIET = {
+    **DISCREET,
+    "PREFECT_SERVER_UI_ENABLED": "false",
     **{
         f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false"
         for name in ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP")
     },
 }
-"""No telemetry, no look for newer versions, no logs in the database; task runs recorded in batches (half the CPU);
-no services for schedules and work pools, which a server of one run has none of (a third of its idle CPU)."""
+"""No services for schedules and work pools either, which a server of one run has none of (a third of its idle CPU)."""
 
 
 def hush() -> None:
@@ -56,7 +59,7 @@ def hush() -> None:
 @contextmanager
 def prefect_api(cohort: Place) -> Iterator[str]:
     """Make sure that an API answers while the block runs, here and in child processes; yields its address."""
-    with _environment(ALWAYS):
+    with environment(ALWAYS):
         configured = configured_api()
         if configured:
             yield configured
@@ -64,7 +67,7 @@ def prefect_api(cohort: Place) -> Iterator[str]:
         with (
             _state_folder(cohort) as home,
             _private_server(home) as url,
-            _environment({**QUIET, "PREFECT_HOME": str(home), "PREFECT_API_URL": url}),
+            environment({**QUIET, "PREFECT_HOME": str(home), "PREFECT_API_URL": url}),
         ):
             yield url
 
@@ -77,7 +80,7 @@ def configured_api() -> str | None:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables for child processes, and the same Prefect settings in this one."""
     import prefect.settings
 
@@ -142,30 +145,42 @@ def _private_server(home: Path) -> Iterator[str]:
             start_new_session=True,  # Ctrl-C is for us; the run still needs its server while it winds up
         )
     try:
-        _wait_until_healthy(process, url, log)
+        wait_until_healthy(process, url, log)
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdin:
-            process.stdin.close()
+        stop(process, seconds=10)
 
 
-def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
+def wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
+    """Wait until a server that was just started answers.
+
+    Raises
+    ------
+    CouldNotRun
+        It ended, or did not answer within `START_SECONDS`; the message names its log.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise CouldNotRun(f"the private Prefect server ended with code {process.returncode}; see {log}")
+            raise CouldNotRun(f"the Prefect server ended with code {process.returncode}; see {log}")
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
                 return
         except OSError:
             time.sleep(0.1)
-    raise CouldNotRun(f"the private Prefect server did not answer within {START_SECONDS:.0f} s; see {log}")
+    raise CouldNotRun(f"the Prefect server did not answer within {START_SECONDS:.0f} s; see {log}")
+
+
+def stop(process: subprocess.Popen, seconds: float) -> None:
+    """Ask a process to end, and end it if it has not within some seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin:
+        process.stdin.close()
 
 
 def _free_port() -> int:

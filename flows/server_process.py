@@ -1,30 +1,24 @@
-"""The private Prefect server as one process that cannot outlive its owner.
+"""A Prefect server as one process that cannot outlive its owner.
 
-Started by `flows.server` as ``python -m flows.server_process PORT`` with its settings in the environment. The owner
-holds the other end of standard input: when it dies, even by kill -9, the input ends and so does this process.
-``prefect server start`` would leave a uvicorn grandchild behind.
+Started as ``python -m flows.server_process PORT [HOST]`` with its settings in the environment: by `flows.server` for
+one run, by `flows.serve` for all nights. ``prefect server start`` would leave a uvicorn grandchild behind.
 """
 
-import os
 import sys
-import threading
+
+from flows.owned import follow_owner
+
+LOOPBACK = "127.0.0.1"
 
 
-def exit_with_owner() -> None:
-    """Wait for the end of standard input, then leave at once: the database survives, it is a journalled SQLite."""
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os._exit(0)
-
-
-def main() -> None:
-    """Serve the Prefect API on the loopback port named on the command line."""
-    threading.Thread(target=exit_with_owner, daemon=True).start()
+def main(port: str, host: str = LOOPBACK) -> None:
+    """Serve the Prefect API; the owner's death ends it at once, for the database survives: a journalled SQLite."""
+    follow_owner()
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.run(create_app(final=True), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    uvicorn.run(create_app(final=True), host=host, port=int(port), log_level="warning")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -15,8 +15,9 @@ from vertebra_core.errors import WrongUse
 from vertebra_core.settings import Settings
 
 ENVIRONMENT_PREFIX = "VERTEBRA_"
-OTHER_VARIABLES = ("DEBUG", "PSEUDONYM_SECRET", "STATE_DIR")
-"""Variables with the prefix that are not settings: tracebacks, a secret shared by cohorts, where servers keep state."""
+OTHER_VARIABLES = ("DEBUG", "HOME", "PSEUDONYM_SECRET", "STATE_DIR")
+"""Variables with the prefix that are not settings: tracebacks, the folder of prefect.yaml, a secret shared by cohorts,
+where servers keep state."""
 PROFILES = Path(__file__).resolve().parent.parent / "deployments" / "profiles"
 """Where the named profiles lie, in a checkout and in an installed package alike."""
 DEFAULT_PROFILE = "local"

@@ -190,3 +190,28 @@ def test_a_log_names_an_error_by_its_type_and_place_only(place):
     assert b"KeyError" in lines
     assert b"leak_methods.py" in lines
     assert SAID.encode() not in lines
+
+
+@pytest.mark.usefixtures("loop")
+def test_what_a_night_puts_into_prefects_database_names_no_patient(place):
+    """Its artifacts are made of these lines; its message, where something unforeseen stops it, of type and place."""
+    from flows.nightly import without_names
+    from tasks.night import drift_lines, failure_lines, flow_lines, rows_of_run, throughput_lines
+    from tasks.publish import Settled
+    from vertebra_core.cohort.drift import scanner_drift
+
+    layout = Layout(place / "loop")
+    record = json.loads(layout.run_records()[-1].read_text())
+    rows = rows_of_run(layout, record["run"])
+    counts = {name: record[name] for name in Settled.__dataclass_fields__ if name in record}
+    flow = flow_lines(Settled(**counts), 0, record["due"], rows)
+    drift = drift_lines(scanner_drift(latest_snapshot(layout), set(rows["study_key"].to_pylist())))
+    lines = [flow, failure_lines(rows), throughput_lines(rows, record["started"], record["ended"]), drift]
+    assert all(lines)
+    assert_silent("artifacts", json.dumps(lines).encode())
+    try:
+        raise KeyError(SAID)
+    except KeyError as error:
+        told = without_names(error)
+    assert told.startswith("unforeseen KeyError at test_privacy_leaks.py:")
+    assert_silent("message", told.encode())

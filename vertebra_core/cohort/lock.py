@@ -86,6 +86,22 @@ class Held:
         return not (alive or (alive is None and self.age_s < LEASE_SECONDS))
 
 
+class CohortHeld(CouldNotRun):
+    """Another run holds the cohort.
+
+    Parameters
+    ----------
+    message : str
+        For a person.
+    lease_left_s : float or None
+        Seconds after which an owner that cannot be looked at is taken for dead unless it renews; None: it is alive.
+    """
+
+    def __init__(self, message: str, lease_left_s: float | None) -> None:
+        super().__init__(message)
+        self.lease_left_s = lease_left_s
+
+
 def this_process() -> Owner:
     """The process that asks."""
     return Owner(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()))
@@ -129,8 +145,10 @@ def take_lock(layout: Layout, run: str, now: float) -> Owner | None:
 
     Raises
     ------
-    CouldNotRun
+    CohortHeld
         A living run holds it; the message says which and, where it cannot be looked at, for how long to wait.
+    CouldNotRun
+        Others are taking it at the same time.
     """
     for _ in range(MOST_TRIES):
         with _guard(layout):
@@ -138,11 +156,10 @@ def take_lock(layout: Layout, run: str, now: float) -> Owner | None:
             if _is_ours(held, run):  # the answer to our PUT was lost on its way, and the PUT sent again
                 return None
             if held is not None and not held.is_over():
-                owner, left = held.owner, LEASE_SECONDS - held.age_s
-                wait = "" if owner.is_alive() else f"; if it is dead, its lock ends in {left:.0f} s"
-                raise CouldNotRun(
-                    f"{layout.root}: run {held.run} is at work (process {owner.pid} on {owner.host}){wait}"
-                )
+                owner, left = held.owner, None if held.owner.is_alive() else LEASE_SECONDS - held.age_s
+                wait = "" if left is None else f"; if it is dead, its lock ends in {left:.0f} s"
+                by = f"process {owner.pid} on {owner.host}"
+                raise CohortHeld(f"{layout.root}: run {held.run} is at work ({by}){wait}", left)
             if _write(layout, _document(run, now), version):
                 if not isinstance(layout.root, Path):
                     check_conditions(layout.lock)
