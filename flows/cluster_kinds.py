@@ -10,7 +10,8 @@ import distributed
 
 from flows.cluster_jobs import kubernetes, slurm
 from flows.settings import InForce
-from flows.worker_start import GPU, NO_GPU, VISIBLE_GPUS, thread_variables
+from flows.worker_start import GPU, NO_GPU, VISIBLE_GPUS
+from tasks.device import thread_variables
 
 Starter = Callable[[InForce, int], AbstractContextManager[str]]
 """Gives the address of a scheduler with workers for so many shards."""
@@ -77,7 +78,7 @@ def local_worker(settings: InForce, gpu: str | None) -> dict[str, Any]:
         "host": LOOPBACK,
         "dashboard": False,
         "silence_logs": logging.CRITICAL,
-        "env": {**thread_variables(settings.run), **sees},
+        "env": {**thread_variables(settings.run.threads), **sees},
         "resources": {} if gpu is None else {GPU: settings.cluster.gpu_share},
     }
     return {"cls": distributed.Nanny, "options": options}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.settings import InForce
-from tasks.settings import RunSettings
+from tasks.device import thread_variables
 
 DASK_CONFIGURATION: dict[str, Any] = {
     "distributed.worker.daemon": False,  # a daemon may not have the sandbox as its child
@@ -17,13 +17,6 @@ GPU = "GPU"
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 NO_GPU = {VISIBLE_GPUS: ""}
 """Environment of a worker that must not see a GPU: not even a CUDA context is made on it then."""
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
-"""What the libraries of a sandbox read when they are loaded: OpenMP and torch, MKL, numpy and scipy, SimpleITK."""
 PREFECT_VARIABLES = ("PREFECT_API_URL", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "PREFECT_LOGGING_TO_API_ENABLED")
 """What a worker must know of Prefect's server. A key for it (PREFECT_API_KEY) is a secret and travels otherwise."""
 
@@ -34,17 +27,6 @@ def asks_for(settings: InForce) -> dict[str, float]:
     A part of a GPU if the networks must run on one; nothing if they must not, or if each worker decides for itself.
     """
     return {GPU: settings.cluster.gpu_share} if settings.run.device == "cuda" else {}
-
-
-def thread_variables(run: RunSettings) -> dict[str, str]:
-    """The number of threads of the settings, in the words of every library that would choose one of its own.
-
-    Examples
-    --------
-    >>> thread_variables(RunSettings(threads=2))["OMP_NUM_THREADS"]
-    '2'
-    """
-    return dict.fromkeys(THREAD_VARIABLES, str(run.threads))
 
 
 def worker_environment(settings: InForce, gpu: str | None = None) -> dict[str, str]:
@@ -61,7 +43,7 @@ def worker_environment(settings: InForce, gpu: str | None = None) -> dict[str, s
     }
     seen = {VISIBLE_GPUS: gpu} if gpu is not None else {}
     hidden = NO_GPU if settings.run.device == "cpu" else {}
-    return {**dask, **thread_variables(settings.run), **seen, **hidden}
+    return {**dask, **thread_variables(settings.run.threads), **seen, **hidden}
 
 
 def worker_flags(settings: InForce, workers: int, offers_gpu: bool) -> list[str]:

@@ -16,7 +16,8 @@ FIELDS: Mapping[str, str] = {
     "shard": "Name of the shard.",
     "studies": "Studies, or further series, in the shard.",
     "worker": "Machine and process that runs the shard.",
-    "device": "Where the networks ran: cpu or cuda.",
+    "device": "Where the networks ran: cpu or cuda, and how where a GPU's memory ran out.",
+    "child": "Number of the process that measures.",
     "status": "How the study ended: ok, partial, not_evaluable, failed.",
     "reason": "Reason code; null for ok.",
     "by_status": "Studies by how they ended.",
@@ -95,6 +96,14 @@ EVENTS: Mapping[str, Event] = {
     "unforeseen_error": Event("shard", "An error of the program on a study.", (*ABOUT_STUDY, *WHERE_IT_AROSE)),
     "picture_failed": Event(
         "shard", "A picture could not be drawn; its study stands.", (*ABOUT_STUDY, *WHERE_IT_AROSE)
+    ),
+    "models_loaded": Event(
+        "shard",
+        "The networks were loaded: once in each process and for each device.",
+        (*ABOUT_STUDY, "device", "child"),
+    ),
+    "device_changed": Event(
+        "shard", "A GPU's memory ran out; the study was tried again this way.", (*ABOUT_STUDY, "device")
     ),
     "child_recycled": Event(
         "shard", "The process that measures kept memory and was replaced.", (*ABOUT_STUDY, "kept_gb", "allowance_gb")

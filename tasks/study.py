@@ -20,6 +20,7 @@ import psutil
 
 from tasks.child import OUT_OF_MEMORY_EXIT
 from tasks.clock import Stopwatch
+from tasks.device import Networks, limit_threads
 from tasks.method import Measure, choose_device, named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
@@ -64,8 +65,9 @@ class Screened:
 def screen_study(order: StudyOrder, shard: Shard) -> Screened:
     """Read, measure and draw one study; runs in the sandbox, with the networks loaded once in each child."""
     device = choose_device(shard.run_settings.device)
-    measure = _measure(shard.method, device, shard.identity.model_digest)
-    outcome, volume, notes = screen_series(order, shard, measure, device)
+    networks = _networks(shard.method, device, shard.identity.model_digest)
+    outcome, volume, notes = screen_series(order, shard, networks, device)
+    outcome, notes = replace(outcome, device=networks.device), (*networks.told(), *notes)
     picture = None
     if outcome.result is not None and volume is not None and shard.run_settings.pictures:
         picture, more = _draw(outcome, volume, shard, order.key)
@@ -146,13 +148,11 @@ def describe(error: Exception) -> dict:
 
 def prepare_child(settings: RunSettings) -> None:
     """Bound a new child: threads, memory, and no life beyond its parent's. Runs once, after the imports."""
-    import torch
-
     global _taken_when_new
     silence()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     die_with_parent()
-    torch.set_num_threads(settings.threads)
+    limit_threads(settings.threads)
     allowance = int(settings.memory_gb * GIBIBYTE)
     if choose_device(settings.device) == "cpu":
         limit = psutil.Process().memory_info().vms + allowance
@@ -206,11 +206,11 @@ def _watch(condition: Callable[[], bool], every: float, exit_code: int) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _measure(path: str, device: str, digest: str) -> Measure:
+def _networks(path: str, device: str, digest: str) -> Networks:
     method = named_method(path)
     if method.digest != digest:
         raise CouldNotRun("the weights changed during the run; run again")
-    return method.load(device)
+    return Networks(method, device)
 
 
 def _draw(outcome: StudyOutcome, volume: Volume, shard: Shard, title: str) -> tuple[bytes | None, tuple[dict, ...]]:

@@ -33,7 +33,15 @@ def doctor(
     from flows.settings import load_settings
 
     settings = load_settings(profile)
-    checks = [*_programs(), *_decoders(), _weights(), _device(settings.run.device), _prefect(), *_storage(cohort)]
+    checks = [
+        *_programs(),
+        *_decoders(),
+        _weights(),
+        _device(settings.run.device),
+        _threads(settings.run),
+        _prefect(),
+        *_storage(cohort),
+    ]
     sound = all(check["ok"] for check in checks)
     if as_json:
         print_json({"ok": sound, "checks": checks, "profile": profile, "settings": settings})
@@ -99,6 +107,14 @@ def _device(wanted: str) -> dict:
         return _check("device", False, str(error))
     name = torch.cuda.get_device_name() if device == "cuda" else f"{len(os.sched_getaffinity(0))} cores"
     return _check("device", True, f"{wanted} -> {device} ({name})")
+
+
+def _threads(run) -> dict:
+    """What the libraries of a sandbox use, after it was said to them here as it is there."""
+    from tasks.device import limit_threads
+
+    said = ", ".join(f"{library} {number}" for library, number in limit_threads(run.threads).items())
+    return _check("threads", True, f"{run.threads} in each of {run.workers_here()} workers ({said})")
 
 
 def _prefect() -> dict:
