@@ -13,6 +13,7 @@
 #   make accuracy-real CT=FOLDER      annotated CT, each patient left out in training: a night (docs/accuracy.md)
 #   make prevalence-scale             time vertebra prevalence on a million made studies
 #   make noise-study                  made cohorts with known truth, read with noise and corrected: about an hour
+#   make wheel-check  build the wheel, install it elsewhere and screen with it: what the container file does, without one
 #   make install   the environment in .venv, alone
 #   make clean     remove what was built
 #
@@ -31,7 +32,7 @@ COVERAGE := 90
 # Files of tests that run at a time; some start workers and servers of their own.
 PROCESSES ?= 2
 
-.PHONY: install demo test server test-nightly check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test server test-nightly check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -99,6 +100,9 @@ prevalence-scale: $(STAMP)
 
 noise-study: $(STAMP)
 	$(BIN)/python -m benchmarks.noise --out build/noise-study.jsonl
+
+wheel-check:
+	deployments/container/wheel-check $(PYTHON) build/wheel-check $(TORCH_INDEX)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache

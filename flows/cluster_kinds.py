@@ -51,15 +51,14 @@ def visible_gpus(device: str) -> tuple[str, ...]:
 def worker_places(settings: InForce, gpus: tuple[str, ...]) -> list[str | None]:
     """The GPU of each worker of this machine, None for one without; workers go round the GPUs.
 
-        Examples
-        --------
-        >>> from flows.cluster_jobs import kubernetes, slurm
-    from flows.settings import load_settings
-        >>> two = load_settings(flags={"run.workers": 3, "cluster.gpu_share": 0.5, "cluster.cpu_workers": 1})
-        >>> worker_places(two, ("0", "1"))
-        ['0', '1', '0', None]
-        >>> worker_places(two, ())
-        [None, None, None]
+    Examples
+    --------
+    >>> from flows.settings import load_settings
+    >>> two = load_settings(flags={"run.workers": 3, "cluster.gpu_share": 0.5, "cluster.cpu_workers": 1})
+    >>> worker_places(two, ("0", "1"))
+    ['0', '1', '0', None]
+    >>> worker_places(two, ())
+    [None, None, None]
     """
     number = settings.run.workers_here()
     if not gpus:

@@ -33,15 +33,9 @@ def doctor(
     from flows.settings import load_settings
 
     settings = load_settings(profile)
-    checks = [
-        *_programs(),
-        *_decoders(),
-        _weights(),
-        _device(settings.run.device),
-        _threads(settings.run),
-        _prefect(),
-        *_storage(cohort),
-    ]
+    run, is_local = settings.run, settings.cluster.kind == "local"  # elsewhere each worker has a device of its own
+    devices = [_device(run.device), _threads(run)] if is_local else []
+    checks = [*_programs(), *_decoders(), _weights(), *devices, _prefect(), *_storage(cohort)]
     sound = all(check["ok"] for check in checks)
     if as_json:
         print_json({"ok": sound, "checks": checks, "profile": profile, "settings": settings})
