@@ -34,6 +34,7 @@ VERBS = {
     "serve": "Run scheduled nights on this machine: Prefect's server, the deployments of prefect.yaml, a worker.",
     "status": "Where a cohort stands: studies by outcome, the run under way, sentinels, runs, the newest snapshot.",
     "runs": "Past runs of a cohort; one of them in detail: shards, slowest studies, failures, what changed.",
+    "sentinel": "Studies that every run measures again, to notice when heights drift.",
     "tables": "Where the published Parquet is, with row counts and the dictionary.",
     "prevalence": "Prevalence of vertebral fractures with confidence intervals.",
     "explain": "From a number of prevalence to its studies and pictures, and the SQL that finds them.",

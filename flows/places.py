@@ -50,6 +50,20 @@ def cohort_place(cohort: str | Place) -> Place:
     return place
 
 
+def check_beside(file: Path, archives: Sequence[str | Path], what: str) -> None:
+    """Whether a file may be written at all.
+
+    Raises
+    ------
+    WrongUse
+        Its folder is not there, or it would lie inside an archive.
+    """
+    if not file.absolute().parent.is_dir() or file.is_dir():
+        raise WrongUse(f"{what} {file}: expected a file in a folder that is there")
+    if inside := [archive for archive in archives if _is_inside(file.absolute(), place_of(archive))]:
+        raise WrongUse(f"{what} {file} may not lie inside the archive {inside[0]}")
+
+
 def _is_inside(place: Place, folder: Place) -> bool:
     if isinstance(place, Path) and isinstance(folder, Path):
         return place.resolve().is_relative_to(folder.resolve())

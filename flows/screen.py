@@ -11,11 +11,12 @@ import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from flows.loop import run_in_a_loop
+from flows.metrics import telling_metrics
 from flows.places import check_places
 from flows.progress import watched
 from flows.settings import InForce
@@ -23,12 +24,14 @@ from flows.stock import take_stock
 from tasks.clock import now, seconds_since_boot, seconds_since_epoch
 from tasks.cohort_report import add_report
 from tasks.inventory import Tally, record_inventory
-from tasks.log import StudiesDone, run_log
+from tasks.log import run_log
 from tasks.method import SHIPPED, choose_device, named_method
 from tasks.pace import seconds_per_slice
 from tasks.plan import FannedOut, Plan, Shard, order_other_series, order_studies, plan_shards
+from tasks.progress import Teller
 from tasks.publish import Settled, hand_out, publish_snapshot, settle
 from tasks.record import add_to_record, begin_record, end_record, stop_record
+from tasks.sentinel import judge_sentinels, sentinel_shards
 from vertebra_core.cohort.commit import create, remove_folder, remove_half_written
 from vertebra_core.cohort.identity import Pseudonyms, open_pseudonyms
 from vertebra_core.cohort.layout import FORMAT, Layout, run_name
@@ -36,6 +39,7 @@ from vertebra_core.cohort.ledger import DamagedShard, MethodIdentity, committed,
 from vertebra_core.cohort.links import known_keys
 from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock
 from vertebra_core.cohort.others import committed_others
+from vertebra_core.cohort.sentinels import Judged, Verdict
 from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, WrongUse
 from vertebra_core.reading.metadata import Metadata
@@ -63,6 +67,8 @@ class Night:
         Files and folders that belong to no series, by reason.
     arriving : int
         Studies that wait for the next run, because files of theirs changed a moment ago.
+    sentinels : Judged
+        What became of the sentinel studies.
     """
 
     run: str
@@ -74,12 +80,13 @@ class Night:
     left_alone: dict[str, int]
     snapshot: Snapshot
     arriving: int = 0
+    sentinels: Judged = field(default_factory=Judged)
 
     @property
     def has_failures(self) -> bool:
-        """Whether something this run tried failed: a study, a shard, or reading a file or folder."""
+        """Whether something this run tried failed: a study, a sentinel, or reading a file or folder."""
         unreadable = self.left_alone.get(Reason.UNREADABLE.code, 0)
-        return bool(self.settled.failures or unreadable)
+        return bool(self.settled.failures or unreadable or self.sentinels.verdict is Verdict.DRIFTED)
 
 
 def screen_archives(
@@ -126,20 +133,25 @@ def screen_once(
     mend: bool = False,
 ) -> Night:
     """`screen_archives`; ends if something that was committed is damaged, unless it is to ``mend`` that first."""
-    with planned_run(archives, cohort, settings, method, say, metadata, hand_out, mend) as planned:
+    with (
+        telling_metrics(archives, cohort, settings.run.metrics_file) as tell,
+        planned_run(archives, cohort, settings, method, say, metadata, hand_out, mend) as planned,
+    ):
         layout, run, met, plan = planned.layout, planned.run, planned.met, planned.plan
         identity, shift_days = planned.identity, planned.pseudonyms.shift_days
         further = f", and {plan.n_others} further series" if settings.run.all_series else ""
         say(f"{len(plan.current)} studies, {plan.n_due} due: {plan.n_to_measure} to measure{further}")
         record_plan(planned, settings, runner, method)
-        fanned_out = run_shards(layout, plan, runner, settings, watch)
+        tell()
+        fanned_out = run_shards(layout, plan, runner, settings, tell, watch)
         settled = settle(layout, plan, identity, fanned_out)
-        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days)
+        judged = judge_sentinels(layout, plan, identity)
+        snapshot = publish_snapshot(layout, plan, identity, settings.method, settled, shift_days, judged.summary())
         if settings.run.report:
             add_report(layout, snapshot.identifier, say)
 
         counts = met.files_seen, met.n_series, plan.n_due, plan.n_to_measure
-        night = Night(run, *counts, settled, met.left_alone, snapshot, met.arriving)
+        night = Night(run, *counts, settled, met.left_alone, snapshot, met.arriving, judged)
         close_run(layout, night)
     return night
 
@@ -221,7 +233,9 @@ def plan_run(
     done = done_inputs(committed(layout), identity) | done_inputs(committed_others(layout), identity, "series_key")
     orders, others = order_studies(stock.arrived, keys), order_other_series(stock.arrived, keys)
     how = method, identity, settings.method, settings.run
-    return stock.tally(), plan_shards(run, orders, done, *how, others, seconds_per_slice(layout, identity), hand_out)
+    sentinels = tuple(sentinel_shards(layout, run, orders, done, *how, hand_out))
+    plan = plan_shards(run, orders, done, *how, others, seconds_per_slice(layout, identity), hand_out)
+    return stock.tally(), replace(plan, sentinels=sentinels)
 
 
 @contextmanager
@@ -296,12 +310,32 @@ def identify_method(method: str, settings: InForce) -> MethodIdentity:
     return MethodIdentity(named_method(method).digest, settings.method.digest(), SCHEMA_VERSION)
 
 
-def run_shards(layout: Layout, plan: Plan, runner: str, settings: InForce, watch: Watcher = watched) -> FannedOut:
-    """Hand the shards to the runner and show how far it is."""
-    if not plan.shards:
+def run_shards(
+    layout: Layout,
+    plan: Plan,
+    runner: str,
+    settings: InForce,
+    tell: Callable[[], object],
+    watch: Watcher = watched,
+) -> FannedOut:
+    """Hand the shards to the runner and show how far it is; sentinels first, for nights that are cut short.
+
+    Parameters
+    ----------
+    layout : Layout
+    plan : Plan
+    runner : str
+    settings : InForce
+    tell : callable
+        Called now and then, for others who want to know how far it is.
+    watch : Watcher
+    """
+    names = [shard.name for shard in (*plan.sentinels, *plan.shards)]
+    if not names:
         return FannedOut()
-    with watch("studies", plan.n_to_measure + plan.n_others, StudiesDone(layout.logs(plan.run))):
-        return named_runner(runner)(layout, plan.run, [shard.name for shard in plan.shards], settings)
+    total = plan.n_to_measure + plan.n_others
+    with watch("studies", total, Teller(layout, plan.run, total, tell)):
+        return named_runner(runner)(layout, plan.run, names, settings)
 
 
 def named_runner(name: str) -> Runner:
@@ -344,5 +378,5 @@ def close_run(layout: Layout, night: Night) -> None:
     """Say in the run's record and log how it ended."""
     snapshot = {"snapshot": night.snapshot.identifier, "published": night.snapshot.is_new}
     summary = {**asdict(night.settled), "due": night.due, **snapshot}
-    end_record(layout, night.run, left_alone=night.left_alone, **summary)
-    run_log(layout, night.run)("run_ended", **summary)
+    end_record(layout, night.run, left_alone=night.left_alone, sentinels=night.sentinels.summary(), **summary)
+    run_log(layout, night.run)("run_ended", sentinels=night.sentinels.verdict, **summary)

@@ -106,6 +106,8 @@ class Plan:
         To be handed to workers, further series last.
     others : dict
         Series key -> input digest of every further series that could be measured, whether that was asked for or not.
+    sentinels : tuple of PlannedShard
+        Studies that are done and measured again, for comparison only (`tasks.sentinel`).
     """
 
     run: str
@@ -113,6 +115,7 @@ class Plan:
     refused: tuple[PlannedShard, ...]
     shards: tuple[PlannedShard, ...]
     others: dict[str, str]
+    sentinels: tuple[PlannedShard, ...] = ()
 
     @property
     def n_refused(self) -> int:

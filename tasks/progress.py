@@ -71,13 +71,13 @@ class Teller:
         self._count = StudiesDone(layout.logs(run))
         self._every = TELL_SECONDS if isinstance(layout.root, Path) else TELL_STORE_SECONDS
         self._began = seconds_since_epoch()
-        self._told = float("-inf")
+        self._told, self._told_done = float("-inf"), -1
 
     def __call__(self) -> int:
         """The number of studies that are done."""
         done, time = self._count(), seconds_since_epoch()
-        if time - self._told >= self._every or done >= self._total:
-            self._told = time
+        if time - self._told >= self._every or (done >= self._total and done != self._told_done):
+            self._told, self._told_done = time, done
             self._tell(done, time - self._began)
         return done
 

@@ -1,7 +1,7 @@
 """The end of a run: rows of refused studies, the count that must add up, and the snapshot."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
@@ -162,6 +162,7 @@ def publish_snapshot(
     settings: Settings,
     settled: Settled,
     shift_days: Callable[[str], int],
+    sentinels: Mapping[str, object],
 ) -> Snapshot:
     """Publish, with what an analyst must know about how the numbers came about."""
     provenance = {
@@ -173,6 +174,7 @@ def publish_snapshot(
         "settings": {name: section for name, section in asdict(settings).items() if name not in ("grading", "privacy")},
         "patients_index_rule": INDEX_RULE,
         "studies_still_due": settled.left,
+        "sentinels": sentinels,
     }
     rules = settings.grading, settings.privacy
     return publish(layout, plan.run, identity, plan.current, provenance, *rules, shift_days, plan.others)

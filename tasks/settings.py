@@ -56,6 +56,8 @@ class RunSettings:
     """Measure not only the index series of each study, but every other series that could be measured, too."""
     site: str | None = None
     """Where the archive comes from, for the tables' column `site`."""
+    metrics_file: str | None = None
+    """File that a run keeps up to date with its state as Prometheus text (docs/observability.md)."""
 
     def workers_here(self) -> int:
         """The number of workers on this machine."""

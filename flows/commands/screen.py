@@ -32,6 +32,9 @@ def screen(
         float | None,
         Parameter(help="A study that changed less than so long ago waits for a later run; 0: none waits."),
     ] = None,
+    metrics: Annotated[
+        str | None, Parameter(help="File to keep up to date with the run's state as Prometheus text.")
+    ] = None,
     set_: Annotated[list[str], Parameter(name="--set", help="Any setting: SECTION.KEY=VALUE.", negative="")] = [],  # noqa: B006
     runner: Annotated[Literal["dask", "loop"], Parameter(help="loop: one study after the other.")] = "dask",
     json_: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative="")] = False,
@@ -61,6 +64,7 @@ def screen(
         "run.all_series": all_series,
         "run.site": site,
         "run.settle_minutes": settle_minutes,
+        "run.metrics_file": metrics,
         **assignments(set_),
     }
     settings = load_settings(profile, flags)
@@ -72,6 +76,7 @@ def screen(
     night = screen_archives(archives, cohort, settings, runner, say=tell, metadata=known)
     if json_:
         document = {**asdict(night), "snapshot": str(night.snapshot.folder), "rows": night.snapshot.rows}
+        document["sentinels"] |= night.sentinels.summary()
         print(json.dumps(document, indent=1, default=str))
     else:
         print(summary(night, cohort))
@@ -96,8 +101,22 @@ def summary(night, cohort: str) -> str:
     lines += [f"failure   {study} {reason}" for study, reason in settled.failures]
     if unreadable := night.left_alone.get("unreadable"):
         lines.append(f"failure   {unreadable} files or folders could not be read")
+    lines += sentinel_lines(night.sentinels)
     if settled.left:
         lines.append(f"left      {settled.left_why}; the same command goes on")
     state = "published" if night.snapshot.is_new else "unchanged"
     lines.append(f"snapshot  {night.snapshot.folder} ({state}; {night.snapshot.rows['vertebrae']} vertebrae)")
     return "\n".join([*lines, f"next      vertebra tables {cohort}"])
+
+
+def sentinel_lines(judged) -> list[str]:
+    """The sentinel studies in a line, and one for each that did not reproduce; nothing where none were chosen."""
+    from flows.commands.status import sentinel_line
+
+    if not judged.studies:
+        return []
+    told = {"drifted": "failure  ", "gone": "sentinel ", "not_measured": "sentinel "}
+    return [
+        f"sentinels {sentinel_line(judged.summary())}",
+        *(f"{told[one.outcome]} {one.study_key} {one.outcome}: {one.why}" for one in judged.studies if one.why),
+    ]

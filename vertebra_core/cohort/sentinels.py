@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,7 +42,7 @@ Heights = Sequence[Sequence[float | None]]
 """Of one study: ha, hm, hp of every vertebra from the top down, mm; None where it was not measured."""
 
 
-class Outcome(Enum):
+class Outcome(StrEnum):
     """What became of one sentinel study in a run."""
 
     REPRODUCED = "reproduced"
@@ -56,7 +56,7 @@ class Outcome(Enum):
     """Its files are in none of the archives of this run, or cannot be measured any more."""
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What a run says of all its sentinel studies."""
 
     NONE = "none"
@@ -167,8 +167,7 @@ def write_references(layout: Layout, references: Sequence[Reference]) -> None:
 
 def write_judged(layout: Layout, run: str, identity: MethodIdentity, judged: Judged) -> None:
     """Keep the comparison of a run."""
-    studies = [{**asdict(one), "outcome": one.outcome.value} for one in judged.studies]
-    document = {"run": run, **asdict(identity), **judged.summary(), "studies": studies}
+    document = {"run": run, **asdict(identity), **judged.summary(), "studies": [asdict(one) for one in judged.studies]}
     replace(layout.sentinels_of(run), _document(document))
 
 
