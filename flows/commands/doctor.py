@@ -9,6 +9,9 @@ from cyclopts import Parameter
 
 from flows.printing import print_json, print_table
 
+MOST_CLOCK_SECONDS = 60.0
+"""Files and process may differ by so much: a lease on the cohort lasts three minutes (`vertebra_core.cohort.lock`)."""
+
 
 def doctor(
     *,
@@ -25,7 +28,8 @@ def doctor(
     profile
         Settings to show: a name in deployments/profiles or a .toml file.
     cohort
-        Also check that this cohort, a folder or an s3:// URL, can be written.
+        Also check that this cohort, a folder or an s3:// URL, can be written, and say who holds it and how its last
+        run ended.
     as_json
         Print one JSON document.
     """
@@ -35,7 +39,8 @@ def doctor(
     settings = load_settings(profile)
     run, is_local = settings.run, settings.cluster.kind == "local"  # elsewhere each worker has a device of its own
     devices = [_device(run.device), _threads(run)] if is_local else []
-    checks = [*_programs(), *_decoders(), _weights(), *devices, _prefect(), *_storage(cohort)]
+    checks = [*_programs(), *_decoders(), _weights(), *devices, _prefect(), _clock(), *_storage(cohort)]
+    checks += _night(cohort)
     sound = all(check["ok"] for check in checks)
     if as_json:
         print_json({"ok": sound, "checks": checks, "profile": profile, "settings": settings})
@@ -143,6 +148,45 @@ def _storage(named: str | None) -> list[dict]:
     place = next(folder for folder in (cohort, *cohort.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / 1024**3
     return [_check("cohort", _writable(place), f"{place}, {free:.0f} GiB free")]
+
+
+def _clock() -> dict:
+    """The time and the zone in which a schedule means its hours; whether files get the same time."""
+    import tempfile
+    import time
+    from datetime import datetime
+
+    with tempfile.TemporaryFile() as file:
+        file.write(b"now")
+        file.flush()
+        off = abs(os.fstat(file.fileno()).st_mtime - time.time())
+    here = datetime.now().astimezone()
+    return _check("clock", off < MOST_CLOCK_SECONDS, f"{here.isoformat(timespec='seconds')}, zone {here.tzname()}")
+
+
+def _night(named: str | None) -> list[dict]:
+    """Who holds a cohort and how its last run ended; nothing of a cohort that is new or does not answer."""
+    from flows.commands.status import lock_line, sentinel_line
+    from flows.progress import duration
+    from tasks.report import cohort_state
+    from vertebra_core.cohort.layout import open_layout
+    from vertebra_core.errors import VertebraError
+
+    if named is None:
+        return []
+    try:
+        state = cohort_state(open_layout(named))
+    except VertebraError as error:
+        return [_check("last run", True, f"none: {error}")]
+    checks = [_check("lock", True, lock_line(state.holder))]
+    if state.runs:
+        newest = state.runs[0]
+        took = f" after {duration(newest.seconds)}" if newest.seconds is not None else ""
+        checks.append(_check("last run", True, f"{newest.run}, {newest.state}{took}; {state.due} studies due"))
+    if state.sentinels:
+        sound = state.sentinels["verdict"] != "drifted"
+        checks.append(_check("sentinels", sound, sentinel_line(state.sentinels)))
+    return checks
 
 
 def _bucket(cohort: str) -> dict:
