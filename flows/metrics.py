@@ -29,6 +29,7 @@ def telling_metrics(
     layout = Layout(place_of(cohort))
 
     def tell() -> None:
+        """Write the state as it is now."""
         write_metrics(layout, path)
 
     try:
