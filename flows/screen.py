@@ -334,7 +334,9 @@ def run_shards(
     if not names:
         return FannedOut()
     total = plan.n_to_measure + plan.n_others
-    with watch("studies", total, Teller(layout, plan.run, total, tell)):
+    teller = Teller(layout, plan.run, total, tell)
+    teller()  # that the plan is made, before the first worker is there
+    with watch("studies", total, teller):
         return named_runner(runner)(layout, plan.run, names, settings)
 
 

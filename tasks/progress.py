@@ -16,7 +16,7 @@ from vertebra_core.cohort.layout import Layout
 from vertebra_core.storage import said_by_store
 
 TELL_SECONDS, TELL_STORE_SECONDS = 15.0, 60.0
-"""How often it is written; every object put into a store is a request that somebody pays for."""
+"""No more often is it written, and no more often than it is asked for; every PUT is a request somebody pays for."""
 
 
 @dataclass(frozen=True)
