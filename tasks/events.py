@@ -36,6 +36,7 @@ FIELDS: Mapping[str, str] = {
     "running": "Shards that were under way.",
     "waiting": "Number of shards not begun.",
     "shards": "Names of shards.",
+    "of_run": "Run that had committed the shard.",
     "verdict": "reproduced, drifted, incomplete or none (see below).",
     "worst_mm": "Largest difference of a height from its reference, mm.",
     "counts": "Sentinel studies by outcome.",
@@ -112,6 +113,7 @@ EVENTS: Mapping[str, Event] = {
         "shard", "All results of a shard are written.", ("shard", "by_status", "seconds", "is_first")
     ),
     "shard_lost": Event("run", "A shard came back without a result.", ("shard", "error", "tries")),
+    "set_aside": Event("run", "A committed shard was damaged; its studies are due again.", ("shard", "of_run")),
     "shards_missing": Event("run", "Shards have no result in the end: nothing is published.", ("shards",)),
     "workers_lost": Event("run", "All workers are gone; new ones are started.", ("running", "waiting")),
     "sentinels_compared": Event(

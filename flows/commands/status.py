@@ -119,8 +119,8 @@ def _under_way(state: "CohortState") -> str:
 
 def sentinel_line(sentinels: dict) -> str:
     """What the newest comparison of the sentinel studies says, in one line."""
-    if not sentinels:
-        return "none chosen, or none compared yet (vertebra sentinel)"
+    if not sentinels or not sentinels["counts"]:
+        return "none compared yet (vertebra sentinel chooses some)"
     counts = ", ".join(f"{count} {name}" for name, count in sentinels["counts"].items())
     worst = sentinels["worst_mm"]
     off = f"; largest difference {worst:.3f} mm of {sentinels['tolerance_mm']:g} allowed" if worst is not None else ""
