@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from made_cohorts import MadeCohort, make_cohort_tables, write_snapshot
 
 from vertebra_core.epidemiology.cases import HEIGHTS, Tables
@@ -82,6 +83,8 @@ def write_report_cohort(root: Path, n_patients: int, seed: int = 1, made: MadeCo
     write_snapshot(root, made)
     (root / "snapshots" / "snapshot-made").rename(root / "snapshots" / SNAPSHOT)
     (root / "latest.json").write_text(json.dumps({"snapshot": SNAPSHOT, "content": "made", "rows": {}}))
+    for name in ("other_series", "other_vertebrae"):
+        pq.write_table(arrow_schema(name).empty_table(), root / "snapshots" / SNAPSHOT / f"{name}.parquet")
     settings = Settings()
     provenance = {
         "published": "2026-01-01T06:00:00+00:00",

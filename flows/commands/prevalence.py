@@ -54,7 +54,7 @@ def prevalence(
     Parameters
     ----------
     cohort
-        The cohort, already screened: a folder or an s3:// URL.
+        The cohort, already screened: a folder or an s3:// URL. Or one of its snapshots: COHORT/snapshots/ID.
     by
         Group by sex, age_band, scanner, site, year or level, or by several at once: sex,age_band. Or by grade.
     min_vertebrae
@@ -100,8 +100,7 @@ def prevalence(
         Print one JSON document.
     """
     from flows import prevalence_tables as printed
-    from vertebra_core.cohort.layout import open_layout
-    from vertebra_core.cohort.snapshot import latest_snapshot
+    from vertebra_core.cohort.snapshot import open_snapshot
     from vertebra_core.epidemiology import compare_definitions as comparison
     from vertebra_core.epidemiology import small_cells
     from vertebra_core.epidemiology.analysis import MIN_VERTEBRAE, Analysis
@@ -126,8 +125,7 @@ def prevalence(
         raise WrongUse("--noise fits curves to groups; small cells in them cannot be hidden")
     if standard is not None and {"age_band", "level"} & set(strata):
         raise WrongUse("--standard takes age out of shares of patients: it cannot go with --by age_band or level")
-    layout = open_layout(cohort)
-    snapshot = latest_snapshot(layout)
+    layout, snapshot = open_snapshot(cohort)
     analysis = Analysis(
         grading=grading_of(snapshot, mild, moderate, severe),
         definition=definition,

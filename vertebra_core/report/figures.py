@@ -22,14 +22,13 @@ from vertebra_core.report.drawing import (
     text,
 )
 from vertebra_core.report.participants import Step
-from vertebra_core.report.words import HIDDEN, NOT_CORRECTED, decimals, interval, percent, whole
+from vertebra_core.report.words import HIDDEN, NOT_CORRECTED, bound, decimals, interval, percent, whole
 from vertebra_core.tables.columns import GRADES
 
 BOX, BOX_HEIGHT, LEAVING_LEFT, LINE = 300.0, 50.0, 130.0, 19.0
 """Width and height of a box of the flow, left edge of those who leave, height of a line of text; units."""
-LABELS, COUNTS = 118.0, 62.0
-"""Room for names left of the plot and for numbers right of it."""
-PLOT = (LABELS, WIDTH - COUNTS)
+COUNTS, LETTER = 62.0, 7.4
+"""Room for numbers right of a plot; width of a letter of the names left of it, units."""
 
 
 def flow_figure(identifier: str, title: str, steps: Sequence[Step]) -> Figure:
@@ -81,7 +80,7 @@ def age_and_sex_figure(contents: Contents) -> Figure:
 def definitions_figure(contents: Contents) -> Figure:
     """The same cohort by three definitions."""
     rows = [(one.name, one.patients.moderate) for one in contents.definitions]
-    title = f"Patients at least moderate (ratio ≤ {contents.analysis.grading.moderate:.2f}), by definition"
+    title = f"Patients at least moderate ({bound(contents.analysis.grading.moderate, 'ratio')}), by definition"
     cells = []
     for one in contents.definitions:
         agreement = one.agreement
@@ -119,7 +118,8 @@ def standardised_figure(contents: Contents) -> Figure:
 def _forest(identifier: str, title: str, rows: Sequence[tuple[str, Estimate]], table: Table) -> Figure:
     """A dot with its interval in each row; the number of people to the right."""
     highest = max((one.high for _, one in rows if one.high is not None), default=0.1)
-    scale, ticks = share_scale(highest, *PLOT)
+    left = LETTER * max((len(name) for name, _ in rows), default=0) + 12
+    scale, ticks = share_scale(highest, left, WIDTH - COUNTS)
     bottom = 24 + ROW * len(rows)
     marks = [text("tick", WIDTH, 14, "patients", "end"), *share_axis(scale, ticks, 22, bottom, "% (95 % interval)")]
     for i, (name, one) in enumerate(rows):
@@ -176,7 +176,7 @@ def spread_figure(contents: Contents) -> Figure:
     for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         marks += [line("grid", scale(tick), 22, scale(tick), bottom)]
         marks += [text("tick", scale(tick), bottom + 16, f"{tick:.1f}", "middle")]
-    marks += [line("bound", scale(bound), 22, scale(bound), bottom) for bound in bounds]
+    marks += [line("bound", scale(one), 22, scale(one), bottom) for one in bounds]
     marks.append(text("tick", (scale.start + scale.end) / 2, bottom + 34, "G", "middle"))
     rows = []
     for i, one in enumerate(contents.spread):
@@ -192,7 +192,7 @@ def spread_figure(contents: Contents) -> Figure:
         rows.append((one.level, whole(one.n), *(decimals(value, 3) for value in one.quantiles)))
     title = "Genant index G by level"
     columns = ("level", "n", "5 %", "25 %", "median", "75 %", "95 %")
-    dashed = ", ".join(f"{bound:.2f}" for bound in bounds)
+    dashed = ", ".join(f"{one:.2f}" for one in bounds)
     described = f"Median, quartiles and 5th to 95th percentile at each level; dashed lines at {dashed}."
     return Figure("spread", title, described, bottom + 42, tuple(marks), Table(title, columns, tuple(rows)))
 
@@ -235,7 +235,7 @@ def curve_figure(contents: Contents, unit: str) -> Figure:
 
 def bound_of(contents: Contents) -> str:
     """The headline bound in signs."""
-    return f"G ≤ {contents.analysis.grading.moderate:.2f}"
+    return bound(contents.analysis.grading.moderate)
 
 
 def _groups_table(title: str, groups: Sequence[Group], contents: Contents) -> Table:
@@ -245,8 +245,8 @@ def _groups_table(title: str, groups: Sequence[Group], contents: Contents) -> Ta
         parts = tuple(group.strata.values()) or ("all", "all")
         cells = (whole(group.moderate.n), whole(group.moderate.count), interval(group.moderate))
         rows.append((*parts, *cells, interval(group.severe), interval(group.mild)))
-    columns = ("sex", "age", "patients", "n", bound_of(contents), f"G ≤ {grading.severe:.2f}",
-               f"G ≤ {grading.mild:.2f}, {NOT_CORRECTED}")  # fmt: skip
+    columns = ("sex", "age", "patients", "n", bound_of(contents), bound(grading.severe),
+               f"{bound(grading.mild)}, {NOT_CORRECTED}")  # fmt: skip
     return Table(title, columns, tuple(rows), text=(0, 1))
 
 
@@ -270,5 +270,5 @@ def _levels_table(title: str, contents: Contents, groups: Sequence[Group]) -> Ta
         )
     grading = contents.analysis.grading
     columns = ("level", "in view", "assessed", "n", bound_of(contents), "weighted by coverage",
-               f"G ≤ {grading.severe:.2f}", f"G ≤ {grading.mild:.2f}, {NOT_CORRECTED}")  # fmt: skip
+               bound(grading.severe), f"{bound(grading.mild)}, {NOT_CORRECTED}")  # fmt: skip
     return Table(title, columns, tuple(rows))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vertebra_core.cohort.layout import Layout
+from vertebra_core.report.png import png_bytes
 from vertebra_core.storage import read_ahead, read_whole
 
 GALLERY = 6
@@ -16,8 +17,8 @@ GALLERY = 6
 and what an ordinary study looks like."""
 SEED = 0
 """Of the random choice, so that the same snapshot shows the same studies."""
-WIDTH_PX, COLOURS = 640, 48
-"""Width and number of colours of a picture in the page: grey values and the grades stay apart, in about 70 kB."""
+WIDTH_PX = 640
+"""Width of a picture in the page: the levels can be read, in about 80 kB."""
 GALLERY_COLUMNS = ("study_key", "min_g", "min_g_level", "worst_grade", "n_vertebrae")
 
 
@@ -73,17 +74,12 @@ def pictures_of(layout: Layout, gallery: Gallery) -> dict[str, str]:
     return {key: uri for key, uri in found if uri is not None}
 
 
-def small_png(png: bytes, width: int = WIDTH_PX, colours: int = COLOURS) -> bytes:
-    """The same picture in at most so many pixels across and colours; equal bytes for equal bytes."""
+def small_png(png: bytes, width: int = WIDTH_PX) -> bytes:
+    """The same picture in at most so many pixels across; equal bytes for equal bytes."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:
-        image = image.convert("RGB")
-        if image.width > width:
-            image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-        small = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return small.getvalue()
+        return png_bytes(image, width)
 
 
 def data_uri(png: bytes) -> str:

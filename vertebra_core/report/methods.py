@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vertebra_core.epidemiology.analysis import MIN_VERTEBRAE
 from vertebra_core.report.contents import Contents
+from vertebra_core.report.gallery import GALLERY
 
 NOT_RECORDED = "not recorded"
 
@@ -118,10 +120,10 @@ def method_of(contents: Contents) -> Method:
 
 
 def commands_of(contents: Contents) -> tuple[Command, ...]:
-    """The commands that print the numbers of this report again, while its snapshot is the newest."""
+    """The commands that print the numbers of this report again."""
     asked = contents.choices
-    count = "vertebra prevalence COHORT"
-    more = f" --min-vertebrae {asked.min_vertebrae}" + (" --hide-small" if asked.hide_small else "")
+    count, more = f"vertebra prevalence COHORT/snapshots/{contents.snapshot}", _fewest(contents)
+    more += " --hide-small" if asked.hide_small else ""
     commands = [
         Command("Headline, flow of patients", count + more),
         Command("By age and sex", f"{count} --by sex,age_band{more}"),
@@ -134,6 +136,8 @@ def commands_of(contents: Contents) -> tuple[Command, ...]:
         commands.append(Command("Definitions compared", f"{count} --compare-definitions{more}"))
     if contents.corrected is not None:
         commands.append(Command("Curves without noise", f"{count} --noise{more} --json"))
+    explain = f"vertebra explain COHORT/snapshots/{contents.snapshot} --by level --stratum T12{_fewest(contents)}"
+    commands.append(Command("Which studies stand behind a number, for example T12", explain))
     commands.append(Command("Where the tables are: shapes, spread of G, quality", "vertebra tables COHORT"))
     commands.append(Command("This report", report_command(contents)))
     return tuple(commands)
@@ -142,12 +146,18 @@ def commands_of(contents: Contents) -> tuple[Command, ...]:
 def report_command(contents: Contents) -> str:
     """The command that writes this report again."""
     asked = contents.choices
-    words = [f"vertebra report COHORT --snapshot {contents.snapshot}", f"--min-vertebrae {asked.min_vertebrae}"]
-    words += [f"--gallery {asked.gallery}"]
+    words = [f"vertebra report COHORT --snapshot {contents.snapshot}{_fewest(contents)}"]
+    words += [] if asked.gallery == GALLERY else [f"--gallery {asked.gallery}"]
     words += [] if asked.pictures else ["--no-pictures"]
     words += ["--hide-small"] if asked.hide_small else []
     words += ["--noise"] if contents.corrected is not None else []
     return " ".join(words)
+
+
+def _fewest(contents: Contents) -> str:
+    """The option for the smallest number of vertebrae, where it is not the default."""
+    least = contents.choices.min_vertebrae
+    return "" if least == MIN_VERTEBRAE else f" --min-vertebrae {least}"
 
 
 def bibtex(method: Method) -> str:

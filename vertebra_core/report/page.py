@@ -52,7 +52,7 @@ def templates() -> Environment:
         "interval": words.interval,
         "decimals": words.decimals,
     }
-    environment.globals |= {"WIDTH": WIDTH, "NOT_CORRECTED": words.NOT_CORRECTED}
+    environment.globals |= {"WIDTH": WIDTH, "NOT_CORRECTED": words.NOT_CORRECTED, "bound": words.bound}
     return environment
 
 

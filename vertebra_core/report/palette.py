@@ -15,6 +15,9 @@ UNMEASURED_COLOUR = "#B4B9C0"
 PAPER = "#0B0D10"
 """Background of the pictures: nearly black, as in a reading room, and darker than any tissue in the window."""
 
+OUTSIDE = "#171B22"
+"""Where there is no scan: dark blue-grey, not black like air."""
+
 INK = "#E8EAED"
 """Text and scale bars on `PAPER`."""
 

@@ -105,7 +105,7 @@ def participants(tables: Tables, answer: Prevalence) -> Participants:
                 (
                     ("not evaluable", ended[Status.NOT_EVALUABLE]),
                     ("failed", ended[Status.FAILED]),
-                    ("nothing in view could be measured", none_in_view),
+                    ("without a measurable vertebra", none_in_view),
                 ),
             ),
             Step(
@@ -141,7 +141,7 @@ def _vertebrae(tables: Tables, answer: Prevalence) -> tuple[Step, ...]:
         Step(
             "vertebrae in the index studies",
             int(np.count_nonzero(of_index)),
-            (("cut by the edge of the scan", cut), ("a height could not be measured", lacking)),
+            (("cut by the edge of the scan", cut), ("without three heights", lacking)),
         ),
         Step("vertebrae measured", answer.flow.vertebrae),
     )

@@ -5,7 +5,6 @@ right, the CT from the side as it was scanned, with the centre line and the vert
 have the same scale. One axes covers the whole figure and counts in pixels, so that every place is exact.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
+from PIL import Image
 from scipy.optimize import isotonic_regression
 
-from vertebra_core.report.palette import CURVE_COLOUR, FAINT, GRADE_COLOURS, INK, PAPER, UNMEASURED_COLOUR
+from vertebra_core.report.palette import (
+    CURVE_COLOUR,
+    FAINT,
+    GRADE_COLOURS,
+    INK,
+    OUTSIDE,
+    PAPER,
+    UNMEASURED_COLOUR,
+)
+from vertebra_core.report.png import png_bytes
 from vertebra_core.report.projection import SLAB_MM, SagittalProjection, project_sagittal
 from vertebra_core.settings import GradingSettings
 from vertebra_core.study import StudyResult
@@ -28,9 +37,6 @@ from vertebra_core.volume import Volume
 
 WINDOW_HU, LEVEL_HU = 1400.0, 350.0
 """Bone window: lung and fat nearly black, marrow grey, cortex and endplates bright but not burnt out."""
-
-OUTSIDE = "#171B22"
-"""Where there is no scan: dark blue-grey, not black like air."""
 
 DPI = 100
 TEXT_PX = 19
@@ -116,11 +122,10 @@ def draw_study(result: StudyResult, volume: Volume, grading: GradingSettings, ti
     bytes
         A PNG file, about 1700 pixels high, the same bytes for the same study.
     """
-    buffer = io.BytesIO()
-    study_figure(result, volume, grading, title).savefig(
-        buffer, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": None}
-    )
-    return buffer.getvalue()
+    canvas = study_figure(result, volume, grading, title).canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return png_bytes(Image.fromarray(np.asarray(canvas.buffer_rgba())))
 
 
 def study_figure(result: StudyResult, volume: Volume, grading: GradingSettings, title: str = "") -> Figure:

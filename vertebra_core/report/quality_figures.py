@@ -1,5 +1,7 @@
 """The figures of shape and quality: shapes by grade, how studies ended, G over the years."""
 
+import math
+
 from vertebra_core.report.contents import Contents
 from vertebra_core.report.drawing import ROW, WIDTH, Figure, Scale, Table, dot, line, path, rect, text
 from vertebra_core.report.quality import DRIFT_G, FEWEST_STUDIES_A_YEAR
@@ -62,7 +64,8 @@ def endings_figure(contents: Contents) -> Figure:
     title = "Studies by how they ended"
     table = Table(title, ("status", "reason", "studies", "what it means"), rows, text=(0, 1, 3))
     described = f"{len(odd)} reasons why a study was not measured, or not whole."
-    legend = (("bar partial", "partial"), ("bar not_evaluable", "not evaluable"), ("bar failed", "failed"))
+    statuses = dict.fromkeys(one.status for one in shown)
+    legend = tuple((f"bar {status}", status.replace("_", " ")) for status in statuses)
     return Figure("endings", title, described, 14 + ROW * max(len(shown), 1), tuple(marks), table, legend)
 
 
@@ -73,8 +76,9 @@ def drift_figure(contents: Contents) -> Figure:
     names = list(dict.fromkeys(one.scanner for one in judged))[:MOST_LINES]
     drawn = [one for one in judged if one.scanner in names]
     labels = sorted({one.year for one in drawn})
-    low = min((one.median_g or 1.0 for one in drawn), default=0.8) - DRIFT_G
-    high = max((one.median_g or 0.0 for one in drawn), default=0.9) + DRIFT_G
+    values = [one.median_g for one in drawn if one.median_g is not None]
+    low = math.floor(min(values, default=0.8) / DRIFT_G - 0.5) * DRIFT_G
+    high = math.ceil(max(values, default=0.9) / DRIFT_G + 0.5) * DRIFT_G
     up = Scale(low, high, 200.0, 16.0)
     across = Scale(0, max(len(labels) - 1, 1), 58.0, WIDTH - 20)
     steps, marks = round((high - low) / DRIFT_G), []
@@ -82,7 +86,7 @@ def drift_figure(contents: Contents) -> Figure:
     for i in range(0, steps + 1, every):
         value = low + i * DRIFT_G
         marks += [line("grid", across.start, up(value), across.end, up(value))]
-        marks += [text("tick", 48, up(value) + 5, f"{value:.3f}", "end")]
+        marks += [text("tick", 48, up(value) + 5, f"{value:.2f}", "end")]
     marks += [text("tick", across(i), 220, label, "middle") for i, label in enumerate(labels)]
     marks.append(text("tick", (across.start + across.end) / 2, 240, "year of the study; median G", "middle"))
     for number, name in enumerate(names):

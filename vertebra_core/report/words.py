@@ -22,10 +22,10 @@ def percent(share: float | None) -> str:
 
     Examples
     --------
-    >>> percent(0.0693), percent(None)
+    >>> percent(0.0693).replace("\u00a0", " "), percent(None)
     ('6.9 %', 'n/a')
     """
-    return NO_NUMBER if share is None else f"{100 * share:.1f} %"
+    return NO_NUMBER if share is None else f"{100 * share:.1f}\u00a0%"
 
 
 def interval(estimate) -> str:
@@ -34,12 +34,23 @@ def interval(estimate) -> str:
     Examples
     --------
     >>> from vertebra_core.epidemiology.intervals import share_of
-    >>> interval(share_of(81, 263)), interval(None)
+    >>> interval(share_of(81, 263)).replace("\u00a0", " "), interval(None)
     ('30.8 % (25.5 to 36.6)', 'n/a')
     """
     if estimate is None or estimate.share is None:
         return NO_NUMBER
     return f"{percent(estimate.share)} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def bound(value: float, name: str = "G") -> str:
+    """A bound in signs that stay on one line.
+
+    Examples
+    --------
+    >>> bound(0.74).replace("\u00a0", " ")
+    'G ≤ 0.74'
+    """
+    return f"{name}\u00a0≤\u00a0{value:.2f}"
 
 
 def decimals(value: float | None, digits: int = 2) -> str:
