@@ -32,6 +32,7 @@ VERBS = {
     "inventory": "What is in an archive and what screening would do with it; nothing is measured.",
     "screen": "Screen an archive into a cohort; resumable; publishes a snapshot at the end.",
     "serve": "Run scheduled nights on this machine: Prefect's server, the deployments of prefect.yaml, a worker.",
+    "retry": "Let the next run try again what was given up, by reason or by study.",
     "status": "Where a cohort stands: studies by outcome, the run under way, sentinels, runs, the newest snapshot.",
     "runs": "Past runs of a cohort; one of them in detail: shards, slowest studies, failures, what changed.",
     "sentinel": "Studies that every run measures again, to notice when heights drift.",

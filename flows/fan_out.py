@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import dask
 import distributed
@@ -14,14 +15,23 @@ from flows.cluster import check_workers, cluster_of, require_server
 from flows.server import prefect_api
 from flows.settings import InForce
 from tasks.log import run_log
-from tasks.plan import FannedOut
+from tasks.loss import attempts_at, give_up, part, put_back
+from tasks.plan import FannedOut, read_shard
 from tasks.screen import screen_shard
+from tasks.settings import RunSettings
+from tasks.until import GRACE_SECONDS, closing_time, stop_file
+from vertebra_core.cohort.commit import replace as replace_file
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import is_committed
 from vertebra_core.storage import place_of
 
-MOST_REQUEUES = 3
-"""A shard lost with its worker is queued again; Dask itself has tried four times before it says so."""
+WORKER_DIED = "KilledWorker"
+"""How Dask says that a worker died over a shard."""
+MOST_RETURNS = 3
+"""A shard that came back so often with an error, of a store for instance, is not handed out again."""
+MOST_UNBEGUN = 30
+"""A shard that waited in the queue of a worker that died is innocent, and there are as many such deaths as there are
+studies that kill; where no worker lives long enough to begin a shard, this ends it."""
 MOST_CLUSTERS = 3
 """A cluster that lost all its workers is replaced by a new one, for what is not committed yet."""
 NO_WORKER_SECONDS = 300.0
@@ -29,25 +39,51 @@ NO_WORKER_SECONDS = 300.0
 LOOK_SECONDS, LOOK_AT_WORKERS_SECONDS = 0.2, 15.0
 
 
+@dataclass(frozen=True)
+class Queued:
+    """A shard that is to be handed out.
+
+    Parameters
+    ----------
+    name : str
+    returns : int
+        How often it came back without a result.
+    attempts_seen : int
+        Attempts that its log told of when it came back last.
+    """
+
+    name: str
+    returns: int = 0
+    attempts_seen: int = 0
+
+
 def run_on_dask(layout: Layout, run: str, shards: Sequence[str], settings: InForce) -> FannedOut:
     """Screen the shards as tasks of a Prefect flow on the workers that the settings name."""
     require_server(settings)
-    with prefect_api(layout.root):
-        for _ in range(MOST_CLUSTERS):
-            left = [shard for shard in shards if not is_committed(layout, run, shard)]
-            if not left:
-                break
-            with cluster_of(settings, len(left)) as cluster:
-                check_workers(cluster, settings, layout, run, left[0])
-                fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
-                with dask.annotate(resources=cluster.asks):
-                    if fan_out(str(layout.root.resolve()), run, left, cluster.slots):
-                        break
-    return FannedOut()
+    closing = closing_time(layout, run, settings.run)
+    left = [Queued(name) for name in shards]
+    if not closing.has_come():
+        with prefect_api(layout.root):
+            for _ in range(MOST_CLUSTERS):
+                left = _fan_out(layout, run, left, settings)
+                if not left or closing.has_come():
+                    break
+    return put_back([one.name for one in left], closing)
+
+
+def _fan_out(layout: Layout, run: str, shards: Sequence[Queued], settings: InForce) -> list[Queued]:
+    """Hand the shards to one cluster; what is left when all is done, the hour has come or all workers are lost."""
+    with cluster_of(settings, len(shards)) as cluster:
+        check_workers(cluster, settings, layout, run, shards[0].name)
+        fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
+        with dask.annotate(resources=cluster.asks):
+            queued = [asdict(one) for one in shards]
+            left = fan_out(str(layout.root.resolve()), run, queued, cluster.slots, asdict(settings.run))
+    return [Queued(**one) for one in left]
 
 
 @flow(name="screen-shards", persist_result=False, validate_parameters=False)
-def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> bool:
+def screen_shards(cohort: str, run: str, shards: list[dict], workers: int, settings: dict) -> list[dict]:
     """Fan out with a window of one shard per worker; what is committed is told by the ledger, not by this flow.
 
     A wider window would let a dying worker take innocent shards with it. Futures are dropped when they are read:
@@ -55,29 +91,89 @@ def screen_shards(cohort: str, run: str, shards: list[str], workers: int) -> boo
 
     Returns
     -------
-    bool
-        False if the cluster lost all its workers.
+    list of dict
+        Shards that are left (`Queued`), because the hour has come or because the cluster lost all its workers.
     """
-    layout = Layout(place_of(cohort))
-    log = run_log(layout, run)
-    waiting = deque((shard, 0) for shard in shards)
-    running: dict[str, tuple[distributed.Future, int]] = {}
-    workers_seen = Watchdog()
-    while waiting or running:
-        while waiting and len(running) < workers:
-            shard, tries = waiting.popleft()
-            running[shard] = screen_shard.submit(cohort, run, shard).wrapped_future, tries
-        for shard in [shard for shard, (future, _) in running.items() if future.done()]:
-            future, tries = running.pop(shard)
-            if not is_committed(layout, run, shard):
-                log("shard_lost", shard=shard, error=error_of(future), tries=tries + 1)
-                if tries < MOST_REQUEUES:
-                    waiting.append((shard, tries + 1))
-        if workers_seen.all_lost():
-            log("workers_lost", running=sorted(running), waiting=len(waiting))
-            return False
-        time.sleep(LOOK_SECONDS)
-    return True
+    window = Window(Layout(place_of(cohort)), run, workers, RunSettings(**settings))
+    return [asdict(one) for one in window.run(Queued(**one) for one in shards)]
+
+
+class Window:
+    """The shards that are under way."""
+
+    def __init__(self, layout: Layout, run: str, workers: int, settings: RunSettings) -> None:
+        self._layout, self._run, self._workers = layout, run, workers
+        self._attempts, self._closing = settings.attempts, closing_time(layout, run, settings)
+        self._log = run_log(layout, run)
+        self._waiting: deque[Queued] = deque()
+        self._running: dict[Queued, distributed.Future] = {}
+        self._left: list[Queued] = []
+        self._stopping = self._told = False
+
+    def run(self, shards: Iterable[Queued]) -> list[Queued]:
+        """Hand out shards until all are done or the hour has come; what is left."""
+        self._waiting.extend(one for one in shards if not is_committed(self._layout, self._run, one.name))
+        workers_seen = Watchdog()
+        while self._waiting or self._running:
+            self._look_at_the_clock()
+            self._hand_out()
+            for queued in [queued for queued, future in self._running.items() if future.done()]:
+                self._take_back(queued, self._running.pop(queued))
+            if workers_seen.all_lost():
+                self._log("workers_lost", running=self._names(), waiting=len(self._waiting))
+                return [*self._left, *self._running, *self._waiting]
+            time.sleep(LOOK_SECONDS)
+        return self._left
+
+    def _look_at_the_clock(self) -> None:
+        """At the hour begin no further shard; after the grace tell those that run to commit what they have."""
+        if self._closing.has_come() and not self._stopping:
+            self._stopping = True
+            self._log("run_stopping", running=self._names(), waiting=len(self._waiting))
+            self._left += self._waiting
+            self._waiting.clear()
+        if self._closing.has_come(GRACE_SECONDS) and not self._told:
+            self._told = True
+            replace_file(stop_file(self._layout, self._run), b"")
+
+    def _hand_out(self) -> None:
+        while self._waiting and len(self._running) < self._workers:
+            queued = self._waiting.popleft()
+            cohort = str(self._layout.root.resolve())
+            self._running[queued] = screen_shard.submit(cohort, self._run, queued.name).wrapped_future
+
+    def _take_back(self, queued: Queued, future: distributed.Future) -> None:
+        """Forget a shard that is committed; of another one see what is to be done."""
+        if is_committed(self._layout, self._run, queued.name):
+            if self._told:  # perhaps not all of it
+                self._left.append(queued)
+            return
+        error = error_of(future)
+        self._log("shard_lost", shard=queued.name, error=error, tries=queued.returns + 1)
+        if self._stopping:
+            self._left.append(queued)
+        else:
+            self._waiting += self._after_loss(queued, error)
+
+    def _after_loss(self, queued: Queued, error: str) -> list[Queued]:
+        """What is handed out instead of a shard that was lost: itself, its parts, or nothing (`tasks.loss`)."""
+        attempts = attempts_at(self._layout, self._run, queued.name)
+        new = attempts[queued.attempts_seen :]
+        if error == WORKER_DIED and any(one.killed_a_worker for one in new):
+            shard = read_shard(self._layout, self._run, queued.name)
+            if len(shard.studies) > 1:
+                parts = part(self._layout, self._run, queued.name, new[-1].at)
+                self._log("shard_parted", shard=queued.name, parts=parts)
+                return [Queued(name) for name in parts]
+            deaths = sum(one.killed_a_worker for one in attempts)
+            if deaths >= self._attempts:
+                give_up(self._layout, self._run, shard, deaths)
+                return []
+        again = Queued(queued.name, queued.returns + 1, len(attempts))
+        return [again] if again.returns <= (MOST_RETURNS if new else MOST_UNBEGUN) else []
+
+    def _names(self) -> list[str]:
+        return sorted(one.name for one in self._running)
 
 
 class Watchdog:

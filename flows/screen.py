@@ -39,6 +39,7 @@ from vertebra_core.cohort.ledger import DamagedShard, MethodIdentity, committed,
 from vertebra_core.cohort.links import known_keys
 from vertebra_core.cohort.lock import LEASE_SECONDS, RENEW_SECONDS, release_lock, renew_lock, take_lock
 from vertebra_core.cohort.others import committed_others
+from vertebra_core.cohort.retries import read_lifted
 from vertebra_core.cohort.sentinels import Judged, Verdict
 from vertebra_core.cohort.snapshot import Snapshot
 from vertebra_core.errors import Reason, WrongUse
@@ -230,7 +231,9 @@ def plan_run(
     stock = take_stock(layout, pseudonyms, roots, settings, say, metadata)
     keys = known_keys(layout, stock.series, pseudonyms)
     record_inventory(layout, stock, keys, settings.run.site, settings.method.privacy)
-    done = done_inputs(committed(layout), identity) | done_inputs(committed_others(layout), identity, "series_key")
+    lifted = read_lifted(layout)
+    done = done_inputs(committed(layout), identity, lifted=lifted)
+    done |= done_inputs(committed_others(layout), identity, "series_key", lifted)
     orders, others = order_studies(stock.arrived, keys), order_other_series(stock.arrived, keys)
     how = method, identity, settings.method, settings.run
     sentinels = tuple(sentinel_shards(layout, run, orders, done, *how, hand_out))

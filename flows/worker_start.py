@@ -11,6 +11,12 @@ DASK_CONFIGURATION: dict[str, Any] = {
     "distributed.comm.timeouts.connect": "300s",  # and so do these, of 30 s
     "distributed.comm.timeouts.tcp": "300s",
     "distributed.scheduler.worker-ttl": "30 minutes",
+    # One death is told at once: the flow parts the shard, where Dask would let it kill three further workers first.
+    "distributed.scheduler.allowed-failures": 0,
+    # A worker that is full is ended and begun anew at 95 %; by default it is paused at 80 %, and then waits for ever.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
 }
 GPU = "GPU"
 """Name of the resource that workers offer and shards ask, in parts of one GPU."""

@@ -37,6 +37,7 @@ FIELDS: Mapping[str, str] = {
     "waiting": "Number of shards not begun.",
     "shards": "Names of shards.",
     "of_run": "Run that had committed the shard.",
+    "parts": "Names of the shards that take its place.",
     "verdict": "reproduced, drifted, incomplete or none (see below).",
     "worst_mm": "Largest difference of a height from its reference, mm.",
     "counts": "Sentinel studies by outcome.",
@@ -112,8 +113,13 @@ EVENTS: Mapping[str, Event] = {
     "shard_committed": Event(
         "shard", "All results of a shard are written.", ("shard", "by_status", "seconds", "is_first")
     ),
+    "shard_given_back": Event(
+        "shard", "A shard was ended without a commit: by an error, or because the run ends.", ("shard", "error")
+    ),
     "shard_lost": Event("run", "A shard came back without a result.", ("shard", "error", "tries")),
     "set_aside": Event("run", "A committed shard was damaged; its studies are due again.", ("shard", "of_run")),
+    "shard_parted": Event("run", "The worker of a shard died: it goes on in parts.", ("shard", "parts")),
+    "run_stopping": Event("run", "The hour has come: no shard is begun any more.", ("running", "waiting")),
     "shards_missing": Event("run", "Shards have no result in the end: nothing is published.", ("shards",)),
     "workers_lost": Event("run", "All workers are gone; new ones are started.", ("running", "waiting")),
     "sentinels_compared": Event(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.clock import now
 from tasks.log import run_log
@@ -13,7 +14,7 @@ from tasks.plan import REFUSED_SHARD, FannedOut, Plan, Shard, write_shard
 from tasks.shard import RESULT_TABLES
 from tasks.study import ended, rows_of
 from vertebra_core.cohort.layout import Layout
-from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed, done_inputs, marks
+from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed, done_inputs
 from vertebra_core.cohort.others import choose_others, committed_others
 from vertebra_core.cohort.snapshot import Snapshot, publish
 from vertebra_core.errors import CouldNotRun, Reason
@@ -138,6 +139,8 @@ def missing_shards(
 ) -> list[str]:
     """Shards that were handed out and neither put back nor committed, whole or (where they were cut smaller) in parts.
 
+    A mark alone does not say that all of a shard is there: one that was parted has an empty one (`tasks.loss`).
+
     Parameters
     ----------
     layout : Layout
@@ -147,11 +150,12 @@ def missing_shards(
     identity : MethodIdentity
     fanned_out : FannedOut
     """
-    accounted = {mark.shard for mark in marks(layout) if mark.run == plan.run} | set(fanned_out.left)
-    in_question = [shard for shard in plan.shards if shard.name not in accounted]
-    if not in_question:
-        return []
-    done = done_inputs(ledger, identity) | done_inputs(committed_others(layout), identity, "series_key")
+    put_back = set(fanned_out.left)
+    in_question = [shard for shard in plan.shards if shard.name not in put_back]
+    this_run = pc.field("run") == plan.run
+    done = done_inputs(ledger.filter(this_run), identity)
+    if any(shard.is_other for shard in in_question):
+        done |= done_inputs(committed_others(layout).filter(this_run), identity, "series_key")
     return [s.name for s in in_question if any((key, plan.digest_of(s, key)) not in done for key in s.keys)]
 
 

@@ -25,8 +25,8 @@ from vertebra_core.tables.outcome import Status
 PRELOAD = ["torch", "numpy", "tasks.study", "vertebra_core.reading.formats", "vertebra_core.report.picture"]
 """Imported once, in the fork server; no CUDA context and no network may be made there."""
 LEAK_SHARE = 0.25
-"""Share of the memory allowance that a child may hold between studies: networks take a few percent of it, and three
-quarters are left for the study, which needs a quarter (`RunSettings.memory_gb`)."""
+"""Share of the memory allowance that a child may keep of its studies, beyond what it held after the first: most of
+the rest is left for the next study, which needs a quarter (`RunSettings.memory_gb`)."""
 CHILD_RECYCLED = "child_recycled"
 """Event in the log of a shard."""
 MOST_GONE = 3

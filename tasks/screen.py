@@ -9,6 +9,7 @@ from tasks.plan import read_shard
 from tasks.sandbox import Sandbox
 from tasks.settings import RunSettings
 from tasks.shard import run_shard
+from tasks.until import stop_file
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.storage import place_of
 
@@ -21,7 +22,7 @@ def screen_shard(cohort: str, run: str, shard: str) -> dict[str, int]:
     """
     layout = Layout(place_of(cohort))
     settings = read_shard(layout, run, shard).run_settings
-    return run_shard(layout, run, shard, _sandbox_of_this_process(settings))
+    return run_shard(layout, run, shard, _sandbox_of_this_process(settings), stop_file(layout, run).exists)
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,7 +2,9 @@
 
 import os
 from dataclasses import dataclass
+from datetime import time
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 import psutil
 from annotated_types import Ge, Gt, Le
@@ -41,13 +43,18 @@ class RunSettings:
     memory_gb: Annotated[float, Ge(0.1)] = 8.0
     """Memory a study may take, GiB: four times a CT of 1000 slices in 32 bits."""
     attempts: Annotated[int, Ge(1)] = 2
-    """Tries of a study whose process died; a second death is taken for the study's own fault."""
+    """Tries of a study whose process died, hung or ran out of memory, each but the first in a process that measured
+    nothing before; a second failure is taken for the study's own fault."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run; auto: CUDA if there is one."""
     settle_minutes: Annotated[float, Ge(0)] = 5.0
     """A study of which a file changed less than so long ago may still be arriving, and waits for the next run; 0: none
     waits. Servers call a study complete 1 minute (Orthanc, StableAge) to 15 minutes (mercure) after its last image; 5
     bridges a stalled transfer, and is short enough to wait for. What comes later makes the study due again."""
+    until: str | None = None
+    """Hour at which no further shard is begun, "06:00"; what is left waits for the next run."""
+    time_zone: str | None = None
+    """Where a clock shows that hour, "Europe/Vienna"; by default this machine's own zone."""
     pictures: bool = True
     """Draw a picture of every measured study."""
     report: bool = False
@@ -58,6 +65,18 @@ class RunSettings:
     """Where the archive comes from, for the tables' column `site`."""
     metrics_file: str | None = None
     """File that a run keeps up to date with its state as Prometheus text (docs/observability.md)."""
+
+    def __post_init__(self) -> None:
+        if self.until is not None:
+            try:
+                time.fromisoformat(self.until)
+            except ValueError:
+                raise ValueError(f'until is an hour of the day such as "06:00", not {self.until!r}') from None
+        if self.time_zone is not None:
+            try:
+                ZoneInfo(self.time_zone)
+            except (ValueError, OSError, KeyError):
+                raise ValueError(f'no such time zone: {self.time_zone!r} (such as "Europe/Vienna")') from None
 
     def workers_here(self) -> int:
         """The number of workers on this machine."""

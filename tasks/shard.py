@@ -3,13 +3,13 @@
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
 from tasks.clock import Stopwatch
-from tasks.log import STUDY_DONE, shard_log
-from tasks.plan import StudyOrder, read_shard
+from tasks.log import STUDY_DONE, Log, shard_log
+from tasks.plan import Shard, StudyOrder, read_shard
 from tasks.sandbox import Sandbox
 from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
@@ -21,8 +21,19 @@ from vertebra_core.tables.rows import STAGES, Row, to_arrow
 RESULT_TABLES = ("vertebrae", "levels_in_view", "studies")
 
 
-def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str, int]:
+def run_shard(
+    layout: Layout, run: str, name: str, sandbox: Sandbox, must_end: Callable[[], bool] = lambda: False
+) -> dict[str, int]:
     """Screen and commit; a shard that is committed already is left as it is.
+
+    Parameters
+    ----------
+    layout : Layout
+    run, name : str
+    sandbox : Sandbox
+    must_end : callable
+        Asked before every study: if so, what is done is committed, and the other studies stay due. A mark holds the
+        studies that were brought to an end; nothing says that these are all of the plan.
 
     Returns
     -------
@@ -35,8 +46,29 @@ def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str
     log, watch = shard_log(layout, run, name), Stopwatch()
     watch("shard")
     log("shard_started", shard=name, studies=len(shard.studies), worker=f"{socket.gethostname()}:{os.getpid()}")
+    try:
+        rows = _screen_studies(layout, shard, sandbox, log, must_end)
+        if not rows["studies"] and shard.studies:
+            log("shard_given_back", shard=name, error=None)
+            return {}
+        is_first = commit_shard(layout, run, name, committed_tables(name, rows))
+    except Exception as error:
+        log("shard_given_back", shard=name, error=type(error).__name__)
+        raise
+    by_status = dict(Counter(str(row["status"]) for row in rows["studies"]))
+    log("shard_committed", shard=name, by_status=by_status, seconds=round(watch.stop()["shard"], 3), is_first=is_first)
+    return by_status
+
+
+def _screen_studies(
+    layout: Layout, shard: Shard, sandbox: Sandbox, log: Log, must_end: Callable[[], bool]
+) -> dict[str, list[Row]]:
+    """The rows of the studies, by table."""
     rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
     for order in shard.studies:
+        if must_end():
+            break
+        log("study_started", **of_order(order))
         screened = sandbox.screen(order, shard)
         for table in RESULT_TABLES:
             rows[table] += screened.rows[table]
@@ -45,10 +77,7 @@ def run_shard(layout: Layout, run: str, name: str, sandbox: Sandbox) -> dict[str
         for note in screened.notes:
             log(**{**note, **of_order(order)})
         log(STUDY_DONE, **of_order(order), **how_it_ended(screened.rows["studies"][0]))
-    is_first = commit_shard(layout, run, name, committed_tables(name, rows))
-    by_status = dict(Counter(str(row["status"]) for row in rows["studies"]))
-    log("shard_committed", shard=name, by_status=by_status, seconds=round(watch.stop()["shard"], 3), is_first=is_first)
-    return by_status
+    return rows
 
 
 def how_it_ended(row: Row) -> dict[str, object]:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from vertebra_core.study import StudyResult
 
 MEMORY_LOOK_SECONDS = 0.5
-_taken_when_new = 0
-"""Bytes; set when a child begins."""
+_taken_at_first: int | None = None
+"""Bytes that this process held after its first study, with the networks and, on a GPU, the context of CUDA."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal a process gets when its parent dies."""
 
@@ -53,7 +53,7 @@ class Screened:
     notes : tuple of dict
         Events for the log.
     kept_bytes : int
-        Memory that the child holds now beyond what it held when it was new.
+        Memory that the child holds now beyond what it held after its first study.
     """
 
     rows: dict[str, list[Row]]
@@ -148,7 +148,6 @@ def describe(error: Exception) -> dict:
 
 def prepare_child(settings: RunSettings) -> None:
     """Bound a new child: threads, memory, and no life beyond its parent's. Runs once, after the imports."""
-    global _taken_when_new
     silence()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     die_with_parent()
@@ -159,12 +158,15 @@ def prepare_child(settings: RunSettings) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     else:  # CUDA reserves more address space than any limit that would help
         _watch(lambda: psutil.Process().memory_info().rss > allowance, MEMORY_LOOK_SECONDS, OUT_OF_MEMORY_EXIT)
-    _taken_when_new = _taken()
 
 
 def kept_bytes() -> int:
-    """Memory that this child holds beyond what it held when it was new."""
-    return max(0, _taken() - _taken_when_new)
+    """Memory that this child holds beyond what it held after its first study."""
+    global _taken_at_first
+    taken = _taken()
+    if _taken_at_first is None:
+        _taken_at_first = taken
+    return max(0, taken - _taken_at_first)
 
 
 def _taken() -> int:

@@ -35,6 +35,10 @@ def screen(
     metrics: Annotated[
         str | None, Parameter(help="File to keep up to date with the run's state as Prometheus text.")
     ] = None,
+    until: Annotated[
+        str | None,
+        Parameter(help="Hour at which no further shard is begun, 06:00; the next run goes on. Zone: run.time_zone."),
+    ] = None,
     set_: Annotated[list[str], Parameter(name="--set", help="Any setting: SECTION.KEY=VALUE.", negative="")] = [],  # noqa: B006
     runner: Annotated[Literal["dask", "loop"], Parameter(help="loop: one study after the other.")] = "dask",
     json_: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative="")] = False,
@@ -65,6 +69,7 @@ def screen(
         "run.site": site,
         "run.settle_minutes": settle_minutes,
         "run.metrics_file": metrics,
+        "run.until": until,
         **assignments(set_),
     }
     settings = load_settings(profile, flags)
@@ -103,7 +108,8 @@ def summary(night, cohort: str) -> str:
         lines.append(f"failure   {unreadable} files or folders could not be read")
     lines += sentinel_lines(night.sentinels)
     if settled.left:
-        lines.append(f"left      {settled.left_why}; the same command goes on")
+        left = f"{settled.left_why}: {settled.left} studies left for the next run"
+        lines.append(f"left      {left}; the same command goes on")
     state = "published" if night.snapshot.is_new else "unchanged"
     lines.append(f"snapshot  {night.snapshot.folder} ({state}; {night.snapshot.rows['vertebrae']} vertebrae)")
     return "\n".join([*lines, f"next      vertebra tables {cohort}"])

@@ -84,6 +84,11 @@ def forget(layout: Layout, patient_key: str) -> Known:
     forget_sentinels(layout, known.studies)
     for path in matching(layout.root / "logs", "*/*"):
         _take_out_of_log(path, known)
+    for path in matching(layout.retries, "*.json"):
+        record = json.loads(path.read_text())
+        kept = [key for key in record["keys"] if key not in known.studies | known.series]
+        if kept != record["keys"]:
+            replace(path, json.dumps({**record, "keys": kept}, indent=1).encode())
     for path in (path for depth in PRIVATE_DEPTHS for path in matching(layout.private, depth)):
         if path.is_file() and path not in (layout.secret, layout.links):
             path.unlink()

@@ -10,6 +10,7 @@ COHORT/
   latest.json                            names the newest snapshot; written last
   pictures/STUDY_KEY.png
   logs/RUN/run.json, *.jsonl
+  retries/TIME.json                      studies that a person wants tried again, created once (vertebra retry)
   sentinels.json                         keys of the studies that every run measures again (sentinels.py)
   sentinels/references.json, RUN.json    what they must give, and what they gave
   lock.json, lock.guard                  who works on the cohort; in a bucket there is no guard
@@ -105,6 +106,13 @@ class Layout:
     def marks(self) -> list[Place]:
         """Marks of all committed shards, oldest run first."""
         return matching(self.results, f"*/*.{MARK_TABLE}.parquet")
+
+    @property
+    def retries(self) -> Place:
+        return self.root / "retries"
+
+    def retry(self, name: str) -> Place:
+        return self.retries / f"{name}.json"
 
     def picture(self, study_key: str) -> Place:
         return self.pictures / f"{study_key}.png"

@@ -19,6 +19,7 @@ from vertebra_core.cohort.layout import MARK_TABLE, Layout
 from vertebra_core.cohort.seal import is_broken
 from vertebra_core.errors import CouldNotRun
 from vertebra_core.storage import Place, matching, read_ahead, read_whole
+from vertebra_core.tables.outcome import Status
 from vertebra_core.tables.schema import arrow_schema
 
 IDENTITY = ("study_key", "input_digest", "model_digest", "settings_digest", "schema_version")
@@ -27,6 +28,8 @@ LEDGER_COLUMNS = (*IDENTITY, "series_key", "status", "reason")
 EMPTY_LEDGER = pa.schema(
     [*(pa.field(name, pa.string()) for name in (*LEDGER_COLUMNS, "run")), pa.field("mark", pa.int64())]
 ).empty_table()
+MEASURED = (Status.OK.value, Status.PARTIAL.value)
+NOTHING_LIFTED: Mapping[str, str] = {}
 COMPANIONS = b"vertebra.companions"
 """Metadata of a mark: the token in the names of the shard's other files."""
 
@@ -161,10 +164,27 @@ def as_ledger(shards: Iterable[tuple[int, Mark, pa.Table]]) -> pa.Table:
     return pa.concat_tables([part.replace_schema_metadata() for part in parts], promote_options="default")
 
 
-def done_inputs(ledger: pa.Table, identity: MethodIdentity, key: str = "study_key") -> set[tuple[str, str]]:
-    """The pairs (key, input digest) that this method has already brought to an end, good or bad."""
-    rows = of_method(ledger, identity).select([key, "input_digest"]).to_pydict()
-    return set(zip(rows[key], rows["input_digest"], strict=True))
+def done_inputs(
+    ledger: pa.Table, identity: MethodIdentity, key: str = "study_key", lifted: Mapping[str, str] = NOTHING_LIFTED
+) -> set[tuple[str, str]]:
+    """The pairs (key, input digest) that this method has already brought to an end, good or bad.
+
+    Parameters
+    ----------
+    ledger : pa.Table
+    identity : MethodIdentity
+    key : str
+    lifted : mapping
+        Key -> newest run whose rows are no end, unless they are measurements (`vertebra_core.cohort.retries`).
+    """
+    rows = of_method(ledger, identity).select([key, "input_digest", "status", "run"])
+    if lifted:
+        over = [
+            status not in MEASURED and run <= lifted.get(one, "")
+            for one, status, run in zip(*(rows[name].to_pylist() for name in (key, "status", "run")), strict=True)
+        ]
+        rows = rows.filter(pc.invert(pa.array(over, pa.bool_())))
+    return set(zip(rows[key].to_pylist(), rows["input_digest"].to_pylist(), strict=True))
 
 
 def of_method(ledger: pa.Table, identity: MethodIdentity) -> pa.Table:
@@ -179,6 +199,9 @@ def of_method(ledger: pa.Table, identity: MethodIdentity) -> pa.Table:
 def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str], key: str = "study_key") -> pa.Table:
     """The rows of the ledger that a snapshot shows: one per study (or whatever ``key`` names), in order of the key.
 
+    The newest row counts, but no failure or refusal hides a measurement of the same input: a worker that was given up
+    for dead may have ended its work.
+
     Parameters
     ----------
     ledger : pa.Table
@@ -190,11 +213,13 @@ def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str
     """
     ledger = of_method(ledger, identity)
     keys, inputs = ledger[key].to_pylist(), ledger["input_digest"].to_pylist()
-    newest = {
-        one: row
-        for row, (one, digest) in enumerate(zip(keys, inputs, strict=True))
-        if current.get(one, digest) == digest
-    }
+    measured = pc.is_in(ledger["status"], pa.array(MEASURED)).to_pylist()
+    newest: dict[str, int] = {}
+    for row, (one, digest) in enumerate(zip(keys, inputs, strict=True)):
+        before = newest.get(one, row)
+        hides = measured[before] and not measured[row] and inputs[before] == digest
+        if current.get(one, digest) == digest and not hides:
+            newest[one] = row
     return ledger.take(pa.array([newest[one] for one in sorted(newest)], pa.int64()))
 
 
