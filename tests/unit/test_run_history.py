@@ -1,17 +1,23 @@
 """Past runs as their records tell them, and the state of a cohort as Prometheus reads it."""
 
 import json
+import re
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
+from botocore.exceptions import EndpointConnectionError
 from prometheus_client.parser import text_string_to_metric_families
 
+from flows.cli import DONE, main
 from tasks.history import run_detail, run_states
 from tasks.metrics import METRICS, exposition, table
-from tasks.progress import Progress
+from tasks.progress import Progress, Teller, read_progress
 from tasks.record import add_to_record, begin_record, end_record, stop_record
 from tasks.report import CohortState, cohort_state
+from vertebra_core.cohort.commit import create
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.lock import Owner, take_lock, this_process
 from vertebra_core.errors import CouldNotRun, WrongUse
@@ -147,3 +153,82 @@ def test_a_new_cohort_has_few_metrics_and_no_false_zero(tmp_path):
 def test_the_page_shows_all_metrics():
     page = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()
     assert table() in page, "put what `python -m tasks.metrics` prints into docs/observability.md"
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def ended_line(key: str, reason: str | None = None) -> str:
+    return json.dumps({"event": "study_done", "study_key": key, "reason": reason}) + "\n"
+
+
+def test_progress_is_told_at_once_now_and_then_and_at_the_end(layout, monkeypatch):
+    clock, told = [100.0], []
+    monkeypatch.setattr("tasks.progress.seconds_since_epoch", lambda: clock[0])
+    teller = Teller(layout, "run-0", 3, lambda: told.append(clock[0]))
+    log = layout.logs("run-0") / "shard-00000.jsonl"
+    assert teller() == 0
+    log.write_text(ended_line("st1"))
+    clock[0] += 5.0
+    assert (teller(), told) == (1, [100.0])  # counted, but told a moment ago
+    clock[0] += 15.0
+    assert (teller(), told) == (1, [100.0, 120.0])
+    log.write_text(
+        ended_line("st1") + ended_line("st2", "deadline") + ended_line("st2", "deadline") + ended_line("st3")
+    )
+    clock[0] += 1.0
+    assert [teller(), teller()] == [3, 3]
+    assert told == [100.0, 120.0, 121.0]  # the end is told at once, and once
+    found = read_progress(layout, "run-0")
+    assert (found.done, found.total, found.seconds, found.by_reason) == (3, 3, 21.0, {"deadline": 1, "ok": 2})
+    assert (found.studies_per_hour, found.seconds_left) == (pytest.approx(3 * 3600 / 21), 0.0)
+    assert read_progress(layout, "run-1") is None
+
+
+def test_studies_measured_again_as_sentinels_are_no_progress(layout):
+    for shard in ("00000", "other-00000", "sentinel-00000", "00001ab"):
+        (layout.logs("run-0") / f"shard-{shard}.jsonl").write_text(ended_line(f"st-of-{shard}"))
+    assert Teller(layout, "run-0", 3, lambda: None)() == 3
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), EndpointConnectionError(endpoint_url="s3")])
+def test_progress_that_cannot_be_written_stops_nothing(layout, monkeypatch, error):
+    def refuse(*given):
+        raise error
+
+    monkeypatch.setattr("tasks.progress.replace", refuse)
+    assert Teller(layout, "run-0", 3, lambda: None)() == 0
+    assert read_progress(layout, "run-0") is None
+
+
+def test_status_tells_rate_and_time_left_of_the_run_under_way(layout, capsys):
+    create(layout.description, b"{}")
+    write_run(layout, "run-6", kind="screen", planned={"seen": 200, "due": 120})
+    take_lock(layout, "run-6", time.time())
+    progress = {
+        "time": "2026-11-28T21:10:00+00:00",
+        "seconds": 600.0,
+        "done": 30,
+        "total": 120,
+        "by_reason": {"ok": 30},
+    }
+    layout.progress("run-6").write_text(json.dumps(progress))
+    assert main(["status", str(layout.root)]) == DONE
+    said = capsys.readouterr().out
+    assert "run run-6: 30 of 120 studies, 180 an hour, 30 min left" in said
+    assert "due           120 studies" in said
+    assert main(["status", str(layout.root), "--json"]) == DONE
+    found = json.loads(capsys.readouterr().out)
+    assert (found["running"], found["progress"]["studies_per_hour"], found["progress"]["seconds_left"]) == (
+        "run-6",
+        180,
+        1800,
+    )
+
+
+def test_alert_rules_ask_for_metrics_that_there_are():
+    rules = yaml.safe_load((Path(__file__).resolve().parents[2] / "deployments/prometheus/alerts.yml").read_text())
+    asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    names = {name for expression in asked for name in re.findall(r"vertebra_\w+", expression)}
+    assert len(asked) >= 5
+    assert names <= {metric.name for metric in METRICS}
