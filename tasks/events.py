@@ -107,6 +107,12 @@ EVENTS: Mapping[str, Event] = {
     "device_changed": Event(
         "shard", "A GPU's memory ran out; the study was tried again this way.", (*ABOUT_STUDY, "device")
     ),
+    "tried_alone": Event(
+        "shard",
+        "A try failed while the next study was read in the same process; it was tried again alone, as if for the first "
+        "time.",
+        (*ABOUT_STUDY, "reason"),
+    ),
     "child_recycled": Event(
         "shard", "The process that measures kept memory and was replaced.", (*ABOUT_STUDY, "kept_gb", "allowance_gb")
     ),

@@ -11,15 +11,18 @@ A child that keeps memory from study to study is ended before that can harm anyb
 """
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 from tasks.child import OUT_OF_MEMORY_EXIT, Child, ChildDied, ChildGone, DeadlineExceeded
+from tasks.method import choose_device
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
 from tasks.study import Screened, ended, prepare_child, rows_of, screen_study
 from vertebra_core.errors import CouldNotRun, Reason
+from vertebra_core.storage import is_url
 from vertebra_core.tables.outcome import Status
 
 PRELOAD = ["torch", "numpy", "tasks.study", "vertebra_core.reading.formats", "vertebra_core.report.picture"]
@@ -28,6 +31,8 @@ LEAK_SHARE = 0.25
 """Share of the memory allowance that a child may keep of its studies, beyond what it held after the first: most of
 the rest is left for the next study, which needs a quarter (`RunSettings.memory_gb`)."""
 CHILD_RECYCLED = "child_recycled"
+"""Event in the log of a shard."""
+TRIED_ALONE = "tried_alone"
 """Event in the log of a shard."""
 MOST_GONE = 3
 """A child may be killed while it waits for a study; where that happens again and again, no child can live here."""
@@ -59,6 +64,7 @@ class Sandbox:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
         self._child = self._new_child()
+        self._device: str | None = None
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -70,8 +76,15 @@ class Sandbox:
         """End the child."""
         self._child.close()
 
-    def screen(self, order: StudyOrder, shard: Shard) -> Screened:
+    def screen(self, order: StudyOrder, shard: Shard, following: StudyOrder | None = None) -> Screened:
         """Screen one study; always returns, whatever the study does to the child.
+
+        Parameters
+        ----------
+        order : StudyOrder
+        shard : Shard
+        following : StudyOrder, optional
+            The study that will be screened next; read in the same child meanwhile, where that pays.
 
         Raises
         ------
@@ -81,9 +94,15 @@ class Sandbox:
         bare = Shard(shard.run, shard.name, (), shard.method, shard.identity, shard.settings, shard.run_settings)
         failed: list[Try] = []
         notes: list[dict] = []
+        ahead = following if following is not None and self._reads_ahead(following) else None
         while True:
             child_was_new = self._child_is_new
-            one = self._try(order, bare)
+            one = self._try(order, bare, ahead)
+            if ahead is not None and one.failure not in (None, Reason.FAILED):
+                notes.append({"event": TRIED_ALONE, "reason": one.failure.code})
+                ahead = None  # either study may have done it: not counted, and this one is tried again alone
+                self._renew()
+                continue
             if one.screened is not None:
                 notes += one.screened.notes
                 if one.failure is None:
@@ -97,10 +116,24 @@ class Sandbox:
             if is_last:
                 return replace(_given_up(order, bare, failed), notes=tuple(notes))
 
-    def _try(self, order: StudyOrder, bare: Shard) -> Try:
+    def _reads_ahead(self, following: StudyOrder) -> bool:
+        """Whether the next study is worth reading while this one is measured: on a GPU, or out of a store."""
+        if self._settings.read_ahead != "auto":
+            return self._settings.read_ahead == "on"
+        if is_url(following.series.archive):
+            return True
+        if self._device is None:
+            try:
+                self._device = self._in_child(choose_device, [self._settings.device])
+            except (DeadlineExceeded, ChildDied):
+                self._renew()
+        return self._device == "cuda"
+
+    def _try(self, order: StudyOrder, bare: Shard, ahead: StudyOrder | None) -> Try:
         """One try, in the child there is."""
         try:
-            screened = self._ask(order, bare)
+            screened: Screened = self._in_child(screen_study, [order, bare, ahead])
+            self._child_is_new = False
         except DeadlineExceeded:
             return Try(None, Reason.DEADLINE, f"longer than {self._settings.deadline_s:g} s")
         except ChildDied as death:
@@ -114,16 +147,13 @@ class Sandbox:
             return Try(screened, Reason.OUT_OF_MEMORY, self._too_much())
         return Try(screened, Reason.FAILED, row["reason_detail"])
 
-    def _ask(self, order: StudyOrder, bare: Shard) -> Screened:
+    def _in_child(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """The child's answer; a child that was lost while it waited for a study takes nothing with it."""
         for _ in range(MOST_GONE):
             try:
-                screened = self._child.ask(screen_study, [order, bare], self._settings.deadline_s)
+                return self._child.ask(function, arguments, self._settings.deadline_s)
             except ChildGone:
                 self._renew()
-            else:
-                self._child_is_new = False
-                return screened
         raise CouldNotRun(f"{MOST_GONE} processes for measuring studies died before they were given one")
 
     def _recycled_if_it_leaks(self, screened: Screened) -> tuple[dict, ...]:

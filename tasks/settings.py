@@ -47,6 +47,9 @@ class RunSettings:
     nothing before; a second failure is taken for the study's own fault."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run; auto: CUDA if there is one."""
+    read_ahead: Literal["auto", "on", "off"] = "auto"
+    """Read the next study of a shard while this one is measured; a second volume is held meanwhile. auto: where the
+    networks run on a GPU, or the archive lies in a store, so that something other than this CPU is waited for."""
     settle_minutes: Annotated[float, Ge(0)] = 5.0
     """A study of which a file changed less than so long ago may still be arriving, and waits for the next run; 0: none
     waits. Servers call a study complete 1 minute (Orthanc, StableAge) to 15 minutes (mercure) after its last image; 5

@@ -65,11 +65,11 @@ def _screen_studies(
 ) -> dict[str, list[Row]]:
     """The rows of the studies, by table."""
     rows: dict[str, list[Row]] = {table: [] for table in RESULT_TABLES}
-    for order in shard.studies:
+    for order, following in zip(shard.studies, (*shard.studies[1:], None), strict=True):
         if must_end():
             break
         log("study_started", **of_order(order))
-        screened = sandbox.screen(order, shard)
+        screened = sandbox.screen(order, shard, following)
         for table in RESULT_TABLES:
             rows[table] += screened.rows[table]
         if screened.picture is not None:

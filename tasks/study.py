@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from tasks.ahead import ReadAhead
 from tasks.child import OUT_OF_MEMORY_EXIT
 from tasks.clock import Stopwatch
 from tasks.device import Networks, limit_threads
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vertebra_core.study import StudyResult
 
 MEMORY_LOOK_SECONDS = 0.5
+_reader = ReadAhead()
 _taken_at_first: int | None = None
 """Bytes that this process held after its first study, with the networks and, on a GPU, the context of CUDA."""
 PR_SET_PDEATHSIG = 1
@@ -62,11 +64,19 @@ class Screened:
     kept_bytes: int = 0
 
 
-def screen_study(order: StudyOrder, shard: Shard) -> Screened:
-    """Read, measure and draw one study; runs in the sandbox, with the networks loaded once in each child."""
+def screen_study(order: StudyOrder, shard: Shard, following: StudyOrder | None = None) -> Screened:
+    """Read, measure and draw one study; runs in the sandbox, with the networks loaded once in each child.
+
+    Parameters
+    ----------
+    order : StudyOrder
+    shard : Shard
+    following : StudyOrder, optional
+        The study that will be asked for next: read while this one is measured.
+    """
     device = choose_device(shard.run_settings.device)
     networks = _networks(shard.method, device, shard.identity.model_digest)
-    outcome, volume, notes = screen_series(order, shard, networks, device)
+    outcome, volume, notes = screen_series(order, shard, networks, device, following)
     outcome, notes = replace(outcome, device=networks.device), (*networks.told(), *notes)
     picture = None
     if outcome.result is not None and volume is not None and shard.run_settings.pictures:
@@ -78,16 +88,16 @@ def screen_study(order: StudyOrder, shard: Shard) -> Screened:
 
 
 def screen_series(
-    order: StudyOrder, shard: Shard, measure: Measure, device: str
+    order: StudyOrder, shard: Shard, measure: Measure, device: str, following: StudyOrder | None = None
 ) -> tuple[StudyOutcome, Volume | None, tuple[dict, ...]]:
     """Measure one series. The one place where an exception becomes the end of a study."""
-    from vertebra_core.reading.formats import read_volume
-
     watch = Stopwatch()
     blank = replace(ended(order, shard, Status.FAILED, Reason.FAILED, ""), device=device)
     try:
         watch("read")
-        volume = read_volume(order.series, shard.settings.reading)
+        volume = _reader.read(order, shard.settings.reading)
+        if following is not None:
+            _reader.begin(following, shard.settings.reading)
         result = measure(volume, shard.settings, watch)
     except CouldNotRun:  # a store that does not answer is no fault of the study: it stays due
         raise
@@ -161,9 +171,12 @@ def prepare_child(settings: RunSettings) -> None:
 
 
 def kept_bytes() -> int:
-    """Memory that this child holds beyond what it held after its first study."""
+    """Memory that this child holds beyond what it held after its first study; 0 where that cannot be told just now."""
     global _taken_at_first
-    taken = _taken()
+    ahead = _reader.held_bytes()
+    if ahead is None:  # the next study is being read: the last one of the shard tells
+        return 0
+    taken = _taken() - ahead
     if _taken_at_first is None:
         _taken_at_first = taken
     return max(0, taken - _taken_at_first)

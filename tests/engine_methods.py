@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from engine_archive import MARK_HU_STEP
 
+import tasks.study
 from tasks.method import Measure, Method
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.geometry import CentreLine
@@ -22,7 +23,7 @@ from vertebra_core.straighten import straighten
 from vertebra_core.study import StudyResult, Watch
 from vertebra_core.volume import Volume
 
-GOOD, EXIT, SEGFAULT, HANG, GROW, RAISE, REFUSE, EXIT_ONCE, SLOW, KEEP, NEEDY, SPOILED, KILL_WORKER = range(13)
+GOOD, EXIT, SEGFAULT, HANG, GROW, RAISE, REFUSE, EXIT_ONCE, SLOW, KEEP, NEEDY, SPOILED, KILL_WORKER, CROWDED = range(14)
 ONCE = "ENGINE_TEST_ONCE"
 """Variable naming a file that EXIT_ONCE leaves behind the first time."""
 KEPT_MIB, NEEDED_MIB = 110, 440
@@ -69,6 +70,8 @@ def _do_as_marked(volume: Volume, settings: Settings, watch: Watch) -> StudyResu
     if mark == KILL_WORKER:
         os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
         time.sleep(60)
+    if mark == CROWDED and tasks.study._reader.held_bytes() != 0:
+        os._exit(3)  # as if the study that is read ahead had done it
     if mark == SLOW:
         time.sleep(0.5)
     return _result(volume)
