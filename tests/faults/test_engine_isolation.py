@@ -25,6 +25,7 @@ from engine_methods import (
 )
 from reading_cases import take
 
+from tasks.device import MODELS_LOADED
 from tasks.method import named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.sandbox import CHILD_RECYCLED, Sandbox
@@ -62,9 +63,10 @@ def shard(settings: RunSettings = RUN) -> Shard:
 
 
 def screen(sandbox: Sandbox, order: StudyOrder, settings: RunSettings = RUN) -> tuple[dict, list[dict]]:
-    """The study's row, and what the log is told."""
+    """The study's row, and what the log is told of tries and children."""
     screened = sandbox.screen(order, shard(settings))
-    return screened.rows["studies"][0], [note for note in screened.notes if note["event"] != "unforeseen_error"]
+    beside = {"unforeseen_error", MODELS_LOADED}
+    return screened.rows["studies"][0], [note for note in screened.notes if note["event"] not in beside]
 
 
 def child_of_this_process() -> psutil.Process:
