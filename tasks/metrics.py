@@ -40,7 +40,7 @@ class Metric:
 
 
 STUDIES = Metric("vertebra_studies", "Studies in the newest snapshot, by how they ended.", ("status", "reason"))
-QUARANTINED = Metric("vertebra_studies_quarantined", "Studies that failed and are not tried again.")
+QUARANTINED = Metric("vertebra_studies_quarantined", "Studies that failed and wait for vertebra retry.")
 DUE = Metric("vertebra_studies_due", "Studies still to be done, as of the newest run.")
 SNAPSHOT = Metric("vertebra_snapshot_timestamp_seconds", "When the newest snapshot was published.")
 SUCCESS = Metric(

@@ -4,21 +4,28 @@ How many studies there are changes what is read by one column of one table: the 
 not opened; how far a run is stands in its progress file.
 """
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from tasks.clock import now, seconds_since_epoch
 from tasks.history import RUNNING, SCREEN, UNSEEN, RunState, run_states, seconds_between
 from tasks.progress import Progress, read_progress
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.lock import Held, held_lock
+from vertebra_core.cohort.retries import GIVEN_UP
 from vertebra_core.cohort.snapshot import latest_provenance
+from vertebra_core.storage import matching
 from vertebra_core.tables.outcome import Status
 from vertebra_core.tables.parquet import read_table
 
+QUARANTINED = {reason.code for reason in GIVEN_UP}
 RUNS_READ = 30
 """Records that are read to find the newest run that ended well: a month of nights."""
 
@@ -38,6 +45,8 @@ class CohortState:
         Since it was published.
     outcomes : dict
         Studies of that snapshot by status, and in it by reason code ("ok" for none).
+    lifted : int
+        Studies that were given up and are tried again by the next run, because somebody said so (`vertebra retry`).
     due : int or None
         Studies that were still to be done when the newest screening had planned or ended; None before the first.
     running : RunState or None
@@ -62,6 +71,7 @@ class CohortState:
     published: dict[str, Any]
     snapshot_age_s: float | None
     outcomes: dict[str, dict[str, int]]
+    lifted: int
     due: int | None
     running: RunState | None
     progress: Progress | None
@@ -88,8 +98,9 @@ class CohortState:
 
     @property
     def quarantined(self) -> int:
-        """Studies that failed and are not tried again."""
-        return sum(self.failed.values())
+        """Studies that were given up and are not tried again before somebody says so."""
+        counts = (reasons.get(code, 0) for reasons in self.outcomes.values() for code in QUARANTINED)
+        return sum(counts) - self.lifted
 
 
 def cohort_state(layout: Layout) -> CohortState:
@@ -107,6 +118,7 @@ def cohort_state(layout: Layout) -> CohortState:
         published=published[1] if published else {},
         snapshot_age_s=seconds_between(when, time) if when else None,
         outcomes=outcomes_of(layout, published[0]) if published else {},
+        lifted=lifted_since(layout, published[0]) if published else 0,
         due=next((due for one in screenings if (due := due_after(one)) is not None), None),
         running=running,
         progress=read_progress(layout, running.run) if running else None,
@@ -126,6 +138,20 @@ def outcomes_of(layout: Layout, snapshot: str) -> dict[str, dict[str, int]]:
     for row in counts:
         outcomes[row["status"]][row["reason"] or "ok"] += row["count_all"]
     return {status: dict(found.most_common()) for status, found in outcomes.items() if found}
+
+
+def lifted_since(layout: Layout, snapshot: str) -> int:
+    """Studies that were given up in a snapshot, and lifted after the run that published it: not tried since.
+
+    Snapshots and records of lifting have names that sort by time.
+    """
+    since = [path for path in matching(layout.retries, "*.json") if path.stem > snapshot]
+    if not since:
+        return 0
+    keys = {key for path in since for key in json.loads(path.read_text())["keys"]}
+    table = read_table(layout.snapshot(snapshot) / "studies.parquet", columns=["study_key", "reason"])
+    given_up = table.filter(pc.field("reason").isin(pa.array(sorted(QUARANTINED))))["study_key"].to_pylist()
+    return len(keys.intersection(given_up))
 
 
 def due_after(one: RunState) -> int | None:

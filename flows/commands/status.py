@@ -95,7 +95,8 @@ def _print_studies(cohort: str, state: "CohortState") -> None:
 def _print_facts(state: "CohortState") -> None:
     rows = [["due", "unknown: no run has planned yet" if state.due is None else f"{state.due} studies"]]
     rows.append(["under way", _under_way(state)])
-    rows.append(["quarantined", f"{state.quarantined} studies: they failed and are not tried again"])
+    lifted = f"; {state.lifted} more are tried again by the next run" if state.lifted else ""
+    rows.append(["quarantined", f"{state.quarantined} studies: tried again after `vertebra retry`{lifted}"])
     rows.append(["sentinels", sentinel_line(state.sentinels)])
     rows.append(["lock", lock_line(state.holder)])
     rows.append(["last success", state.last_success or "none in the runs that were read"])

@@ -7,9 +7,11 @@ import pytest
 from test_cohort_ledger import IDENTITY, NORMAL, OTHER, shard_tables
 
 from flows.cli import main
+from tasks.report import cohort_state
 from vertebra_core.cohort.layout import FORMAT, Layout
-from vertebra_core.cohort.ledger import choose, commit_shard, committed, done_inputs
+from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed, done_inputs
 from vertebra_core.cohort.retries import lift, quarantined, read_lifted, to_lift, unmeasured
+from vertebra_core.cohort.snapshot import publish
 from vertebra_core.errors import Reason, WrongUse
 
 RUNS = [f"2026112{day}T200000-000{day}" for day in range(4)]
@@ -124,3 +126,16 @@ def test_the_command_lifts_says_so_and_has_nothing_more_to_lift(layout, tmp_path
     assert due(layout) == {"st2", "st3"}
     assert call("--reason", "too_ugly")[0] == 2
     assert len(list(Path(layout.retries).iterdir())) == 2
+
+
+def test_status_tells_what_is_quarantined_and_what_is_lifted(layout):
+    publish(layout, RUNS[1], IDENTITY, {}, {})
+    state = cohort_state(layout)
+    assert (state.quarantined, state.lifted) == (2, 0)
+    lift_meant(layout, RUNS[0], reasons=["deadline"])  # before that snapshot: it was tried by its run
+    assert cohort_state(layout).lifted == 0
+    lift_meant(layout, RUNS[2], keys=["st2", "st4"])  # one was given up, one refused
+    state = cohort_state(layout)
+    assert (state.quarantined, state.lifted) == (1, 1)
+    publish(layout, RUNS[3], MethodIdentity("others", "settings", "2"), {}, {})
+    assert cohort_state(layout).lifted == 0
