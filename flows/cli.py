@@ -28,7 +28,7 @@ DEBUG_VARIABLE = "VERTEBRA_DEBUG"
 """Set to 1 to see the traceback behind a one-line error."""
 
 VERBS = {
-    "demo": "The whole job on synthetic patients: DICOM in, tables, prevalence and pictures out.",
+    "demo": "The whole job on synthetic patients: DICOM in, tables, prevalence, report and pictures out.",
     "inventory": "What is in an archive and what screening would do with it; nothing is measured.",
     "screen": "Screen an archive into a cohort; resumable; publishes a snapshot at the end.",
     "serve": "Run scheduled nights on this machine: Prefect's server, the deployments of prefect.yaml, a worker.",

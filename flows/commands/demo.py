@@ -8,7 +8,7 @@ STUDIES, SEED = 6, 7
 
 
 def demo(folder: Path = Path("demo"), *, workers: int | None = None) -> int:
-    """The whole job on synthetic patients: DICOM in, tables, prevalence, accuracy and pictures out.
+    """The whole job on synthetic patients: DICOM in, tables, prevalence, accuracy, report and pictures out.
 
     Example: vertebra demo
 
@@ -22,6 +22,7 @@ def demo(folder: Path = Path("demo"), *, workers: int | None = None) -> int:
     from flows.commands.evaluate import evaluate
     from flows.commands.phantom import write_archive
     from flows.commands.prevalence import prevalence
+    from flows.commands.report import report
     from flows.commands.screen import screen
     from flows.commands.tables import tables
 
@@ -39,7 +40,9 @@ def demo(folder: Path = Path("demo"), *, workers: int | None = None) -> int:
     prevalence(str(cohort), min_vertebrae=1)
     _step(f"5. vertebra evaluate {cohort} --truth {truth}")
     evaluate(str(cohort), truth=truth)
-    _step("6. Pictures")
+    _step(f"6. vertebra report {cohort} --min-vertebrae 1")
+    report(str(cohort), min_vertebrae=1)
+    _step("7. Pictures")
     for picture in sorted((cohort / "pictures").glob("*.png")):
         print(picture)
     return code

@@ -20,8 +20,12 @@ def show(
     study: Annotated[str | None, Parameter(help="Key of a study in the cohort, or of a further series.")] = None,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="Where to write the picture, a .png file.")] = None,
+    out: Annotated[Path | None, Parameter(help="Where to write the picture, a .png file (a sheet: .html).")] = None,
     export: Annotated[Path | None, Parameter(help="Also write the keypoints, as vertebra-truth/1 JSON.")] = None,
+    contact_sheet: Annotated[
+        str | None, Parameter(help="Of a cohort: a page of thumbnails of all studies of a grade or a reason.")
+    ] = None,
+    per_page: Annotated[int, Parameter(help="Studies of a page of a contact sheet.")] = 60,
     title: Annotated[str, Parameter(help="Printed on the picture of a CT; choose a pseudonym.")] = "",
     profile: Annotated[str, Parameter(help="Settings: a name in deployments/profiles or a .toml file.")] = "local",
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where the networks run.")] = "auto",
@@ -36,17 +40,28 @@ def show(
     Example: vertebra show /archive/ct/scan.nii.gz --out spine.png --export spine.json
 
     Example: vertebra show spines STUDY_KEY
+
+    A contact sheet is an HTML file, --out or contact-GROUP.html; more than --per-page studies make further files,
+    contact-GROUP-2.html and so on. GROUP is a worst grade (severe), or a reason (no_spine): of studies that were not
+    measured there is no picture, only the key and why.
+
+    Example: vertebra show spines --contact-sheet severe
     """
     from vertebra_core.errors import WrongUse
     from vertebra_core.storage import answering, place_of
 
-    for path, suffix in ((out, ".png"), (export, ".json")):
+    for path, suffix in ((out, ".html" if contact_sheet else ".png"), (export, ".json")):
         if path is not None and path.suffix.lower() != suffix:
             raise WrongUse(f"{path}: expected a name that ends in {suffix}")
     with answering(source):
         place = place_of(source)
         is_cohort = (place / "cohort.json").exists()
-    if is_cohort:
+    if contact_sheet is not None:
+        if not is_cohort or study is not None or export is not None:
+            raise WrongUse("--contact-sheet goes with a cohort alone, without a study key and --export")
+        with answering(source):
+            _show_sheet(source, contact_sheet, per_page, out)
+    elif is_cohort:
         _show_stored(source, study, out, export)
     elif study is not None:
         raise WrongUse(f"{source} is not a cohort; a study key goes with a cohort")
@@ -126,6 +141,27 @@ def _print_written(out: "Place | None", export: Path | None) -> None:
     for name, path in (("picture", out), ("keypoints", export)):
         if path is not None:
             print(f"{name:<10}{path}")
+
+
+# -- many studies of a cohort --------------------------------------------------------------------------------------
+
+
+def _show_sheet(cohort: str, group: str, per_page: int, out: Path | None) -> None:
+    from vertebra_core.cohort.commit import replace
+    from vertebra_core.cohort.snapshot import open_snapshot
+    from vertebra_core.errors import WrongUse
+    from vertebra_core.report.sheet import SHEET_COLUMNS, contact_sheets, studies_of
+    from vertebra_core.tables.parquet import read_table
+
+    if per_page < 1:
+        raise WrongUse(f"--per-page {per_page}: at least 1")
+    layout, snapshot = open_snapshot(cohort)
+    chosen = studies_of(read_table(snapshot / "studies.parquet", columns=SHEET_COLUMNS), group)
+    first = out or Path(f"contact-{group}.html")
+    for sheet in contact_sheets(layout, snapshot.name, chosen, group, per_page):
+        path = first if sheet.number == 1 else first.with_stem(f"{first.stem}-{sheet.number}")
+        replace(path, sheet.html.encode())
+        print(f"{path}: {sheet.studies} studies, {sheet.with_picture} with a picture")
 
 
 # -- a study of a cohort ------------------------------------------------------------------------------------------

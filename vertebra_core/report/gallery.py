@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,16 +62,20 @@ def choose(people: pa.Table, n: int, seed: int = SEED) -> Gallery:
 
 def pictures_of(layout: Layout, gallery: Gallery) -> dict[str, str]:
     """Pictures by study key, as data URIs; studies without one are left out."""
+    return thumbnails(layout, [one.study_key for one in (*gallery.worst, *gallery.random)])
+
+
+def thumbnails(layout: Layout, study_keys: Sequence[str], width: int = WIDTH_PX) -> dict[str, str]:
+    """Pictures of studies made small, as data URIs; studies without one are left out."""
 
     def picture(key: str) -> str | None:
         """None where none was drawn."""
         try:
-            return data_uri(small_png(read_whole(layout.picture(key))))
+            return data_uri(small_png(read_whole(layout.picture(key)), width))
         except FileNotFoundError:
             return None
 
-    keys = [one.study_key for one in (*gallery.worst, *gallery.random)]
-    found = zip(keys, read_ahead(layout.root, picture, keys), strict=True)
+    found = zip(study_keys, read_ahead(layout.root, picture, study_keys), strict=True)
     return {key: uri for key, uri in found if uri is not None}
 
 
