@@ -39,6 +39,7 @@ from tasks.study import describe
 from vertebra_core.cohort.drift import scanner_drift
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.lock import LEASE_SECONDS, CohortHeld
+from vertebra_core.cohort.sentinels import Verdict
 from vertebra_core.errors import VertebraError
 from vertebra_core.storage import place_of
 
@@ -48,7 +49,12 @@ LEASE_LOOK_SECONDS = 10.0
 
 @flow(name="nightly", persist_result=False)
 def nightly(
-    archives: list[str], cohort: str, profile: str = "local", until: str | None = None, method: str = SHIPPED
+    archives: list[str],
+    cohort: str,
+    profile: str = "local",
+    until: str | None = None,
+    time_zone: str | None = None,
+    method: str = SHIPPED,
 ) -> State:
     """Screen what is new and publish; the shards run as a flow within this one.
 
@@ -61,12 +67,14 @@ def nightly(
         Name of a profile, or path of a TOML file.
     until : str, optional
         Hour at which the night begins no more shards, "06:00" (setting ``run.until``).
+    time_zone : str, optional
+        Where a clock shows that hour, "Europe/London"; else that of the worker's machine.
     method : str
         Import path of what is done to a volume.
     """
     try:
         begin_run()
-        settings = load_settings(profile, {"run.until": until})
+        settings = load_settings(profile, {"run.until": until, "run.time_zone": time_zone})
         night = screen_when_free(archives, cohort, settings, method)
         tell_night(cohort, night)
     except Exception as error:
@@ -168,6 +176,7 @@ def tell_night(cohort: str, night: Night) -> None:
     links = [
         f"Snapshot: `{night.snapshot.folder}` ({'published' if night.snapshot.is_new else 'unchanged'})",
         f"Report: `{report}`" if report.exists() else f"Report: none yet; `vertebra report {cohort}` writes it",
+        f"Sentinel studies: {night.sentinels.verdict.value}",
         f"Log of the run: `{layout.logs(night.run)}`",
         f"Where the cohort stands: `vertebra status {cohort}`",
     ]
@@ -184,4 +193,5 @@ def sentence(night: Night) -> str:
     why = f" ({settled.left_why})" if settled.left_why else ""
     left = f"; {settled.left} left for the next run{why}" if settled.left else ""
     failed = f"; {len(settled.failures)} to look into" if settled.failures else ""
-    return f"{settled.seen} studies, {night.due} due: {new}{left}{failed}"
+    drifted = "; sentinel studies drifted" if night.sentinels.verdict is Verdict.DRIFTED else ""
+    return f"{settled.seen} studies, {night.due} due: {new}{left}{failed}{drifted}"
