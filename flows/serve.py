@@ -35,7 +35,7 @@ from vertebra_core.errors import CouldNotRun, WrongUse
 
 KEEP_RUNS_DAYS = 60
 """Age beyond which the server forgets runs; a night of 500 shards is about 10 MB of its database."""
-LOOK_SECONDS, BURY_SECONDS = 0.5, 20.0
+LOOK_SECONDS, BURY_SECONDS = 0.5, 10.0
 WORKER_STOP_SECONDS = 45.0
 """Prefect gives a run 30 s when its worker stops."""
 SERVER_STOP_SECONDS = 15.0

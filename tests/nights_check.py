@@ -10,6 +10,7 @@ import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 from engine_archive import write_study
 from engine_methods import GOOD, RAISE, REFUSE, SLOW
@@ -120,8 +121,6 @@ def test_nights_fire_by_the_clock_overlap_die_and_go_on(place, undisturbed):
 
 
 def children(nights: Nights):
-    import psutil
-
     return psutil.Process(nights.process.pid).children()
 
 
