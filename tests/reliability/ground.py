@@ -71,6 +71,7 @@ class Ground:
     marks: tuple[int, ...]
     flags: dict[str, object] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    archive_name: str = "archive"
 
     def __post_init__(self) -> None:
         for number, mark in enumerate(self.marks):
@@ -84,7 +85,7 @@ class Ground:
     @property
     def archive(self) -> Path:
         """What is screened."""
-        return self.folder / "archive"
+        return self.folder / self.archive_name
 
     def cohort(self, name: str) -> str:
         """A cohort of this ground: a folder, or a URL as it is."""

@@ -18,11 +18,11 @@ ELSEWHERE = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere.invalid; exec "
 """In front of a command: it runs on a host of another name, whose processes nobody here can look at."""
 
 
-def two_at_once(folder: Path, times: int = 5) -> Seen:
+def two_at_once(folder: Path, times: int = 10) -> Seen:
     """Two runs start on one cohort within seconds, either first; then one of them ends it alone."""
     rng, ground = random.Random(SEED), Ground(folder, MIXED, FLAGS)
     forks, faults, refused = Forks(ground), {}, 0
-    for number in range(2 * times):
+    for number in range(times):
         cohort = f"shared-{number}"
         first = forks.start(cohort)
         time.sleep(rng.uniform(0.0, 1.5))

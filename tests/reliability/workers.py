@@ -46,7 +46,7 @@ def kill_each(find: Callable[[Popen], list[psutil.Process]], times: int) -> Call
 
     def disturb(run: Popen, cohort: str) -> str:
         killed: set[int] = set()
-        for number in range(times):
+        for _ in range(times):
             wait_until(lambda: [one for one in find(run) if one.pid not in killed] or run.poll() is not None)
             if run.poll() is not None:
                 break
