@@ -16,6 +16,7 @@ from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import commit_shard, is_committed
 from vertebra_core.cohort.others import OTHER_SHARD, OTHER_TABLES
 from vertebra_core.cohort.sentinels import SENTINEL_SHARD, SENTINEL_TABLES
+from vertebra_core.errors import Gone
 from vertebra_core.tables.rows import STAGES, Row, to_arrow
 
 RESULT_TABLES = ("vertebrae", "levels_in_view", "studies")
@@ -48,7 +49,7 @@ def run_shard(
     log("shard_started", shard=name, studies=len(shard.studies), worker=f"{socket.gethostname()}:{os.getpid()}")
     try:
         rows = _screen_studies(layout, shard, sandbox, log, must_end)
-        if not rows["studies"] and shard.studies:
+        if not rows["studies"] and shard.studies and must_end():
             log("shard_given_back", shard=name, error=None)
             return {}
         is_first = commit_shard(layout, run, name, committed_tables(name, rows))
@@ -69,7 +70,11 @@ def _screen_studies(
         if must_end():
             break
         log("study_started", **of_order(order))
-        screened = sandbox.screen(order, shard, following)
+        try:
+            screened = sandbox.screen(order, shard, following)
+        except Gone:  # a row would stand for ever, and the scan may only have been on a disk that is away
+            log("study_gone", **of_order(order))
+            continue
         for table in RESULT_TABLES:
             rows[table] += screened.rows[table]
         if screened.picture is not None:

@@ -25,7 +25,7 @@ from tasks.device import Networks, limit_threads
 from tasks.method import Measure, choose_device, named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.settings import GIBIBYTE, RunSettings
-from vertebra_core.errors import CouldNotRun, NotEvaluable, Reason, is_out_of_memory
+from vertebra_core.errors import CouldNotRun, Gone, NotEvaluable, Reason, is_out_of_memory
 from vertebra_core.tables.covariates import COVARIATES
 from vertebra_core.tables.outcome import Provenance, Status, StudyOutcome
 from vertebra_core.tables.rows import Row, outcome_rows
@@ -99,7 +99,7 @@ def screen_series(
         if following is not None:
             _reader.begin(following, shard.settings.reading)
         result = measure(volume, shard.settings, watch)
-    except CouldNotRun:  # a store that does not answer is no fault of the study: it stays due
+    except (CouldNotRun, Gone):  # a store that does not answer, an archive that went: the study stays due
         raise
     except NotEvaluable as refusal:
         if refusal.reason is Reason.OUT_OF_MEMORY:  # met while pixels were decoded: says nothing about the study

@@ -121,3 +121,20 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS)
     return isinstance(error, MemoryError) or said
+
+
+class Gone(NotEvaluable):
+    """A file of the series is not there any more: that says where the archive went, and nothing about the study.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> type(pickle.loads(pickle.dumps(Gone()))).__name__, Gone().reason.code
+    ('Gone', 'unreadable')
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Reason.UNREADABLE, "a file of the series is gone")
+
+    def __reduce__(self):
+        return Gone, ()

@@ -115,10 +115,13 @@ def test_a_shard_with_another_damaged_table_is_set_aside_whole(tmp_path, damage,
     assert done_inputs(committed(layout), IDENTITY) == {("st2", "b")}
 
 
-def test_a_table_of_another_shard_is_not_taken_for_ones_own(tmp_path):
-    """Sealed as it is, its name says what it must hold."""
+@pytest.mark.parametrize("table", ["studies", "vertebrae"])
+def test_a_table_of_another_shard_is_not_taken_for_ones_own(tmp_path, table):
+    """Sealed as it is, it says what it is of."""
     layout = two_shards(tmp_path)
-    files(layout, "0")["vertebrae"].write_bytes(files(layout, "1")["vertebrae"].read_bytes())
+    files(layout, "0")[table].write_bytes(files(layout, "1")[table].read_bytes())
+    with pytest.raises(DamagedShard, match=r"/0\."):
+        list(committed(layout)) if table == "studies" else read_companion(layout, marks(layout)[0], table)
     assert [mark.shard for mark in set_damaged_aside(layout)] == ["0"]
 
 

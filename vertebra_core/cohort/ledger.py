@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from vertebra_core.cohort.commit import create, move, parquet_bytes, replace
 from vertebra_core.cohort.layout import MARK_TABLE, Layout
-from vertebra_core.cohort.seal import is_broken
+from vertebra_core.cohort.seal import SEAL, is_broken
 from vertebra_core.errors import CouldNotRun
 from vertebra_core.storage import Place, matching, read_ahead, read_whole
 from vertebra_core.tables.outcome import Status
@@ -32,6 +32,8 @@ MEASURED = (Status.OK.value, Status.PARTIAL.value)
 NOTHING_LIFTED: Mapping[str, str] = {}
 COMPANIONS = b"vertebra.companions"
 """Metadata of a mark: the token in the names of the shard's other files."""
+PART = b"vertebra.part"
+"""Metadata of every file: run, shard and table that it is of, so that no other one is taken for it."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,12 @@ def commit_again(layout: Layout, mark: Mark, tables: Mapping[str, pa.Table]) -> 
 
 def _write_companions(layout: Layout, run: str, shard: str, tables: Mapping[str, pa.Table]) -> bytes:
     """Write all tables but the mark; what the mark will be."""
-    companions = {name: parquet_bytes(table) for name, table in sorted(tables.items()) if name != MARK_TABLE}
+    parts = {name: {PART.decode(): _part(run, shard, name)} for name in sorted(tables)}
+    companions = {name: parquet_bytes(tables[name], parts[name]) for name in parts if name != MARK_TABLE}
     token = _token_for(companions.values())
     for name, data in companions.items():
         create(layout.companion(run, shard, token, name), data)
-    return parquet_bytes(tables[MARK_TABLE], {COMPANIONS.decode(): token})
+    return parquet_bytes(tables[MARK_TABLE], {COMPANIONS.decode(): token, **parts[MARK_TABLE]})
 
 
 def is_committed(layout: Layout, run: str, shard: str) -> bool:
@@ -104,24 +107,24 @@ def read_mark(mark: Mark, columns: list[str] | None = None) -> pa.Table:
     DamagedShard
         The file was changed after it was written.
     """
-    return _read(mark.path, _sound(mark.path), columns)
+    return _read(mark.path, _open(mark.path, _part_of(mark)), columns)
 
 
 def open_mark(mark: Mark) -> tuple[pa.Table, str]:
     """Rows of ``studies`` of one committed shard, and the token in the names of its other tables."""
-    data = _sound(mark.path)
-    return _read(mark.path, data), _token(mark, data)
+    file = _open(mark.path, _part_of(mark))
+    return _read(mark.path, file), _token(mark, file)
 
 
 def read_companion(layout: Layout, mark: Mark, table: str, token: str | None = None) -> pa.Table:
     """Another table of the same shard; the token is that of `open_mark`, and read again where it is not given."""
     path = layout.companion(mark.run, mark.shard, token or token_of(mark), table)
-    return _read(path, _sound(path))
+    return _read(path, _open(path, _part(mark.run, mark.shard, table)))
 
 
 def token_of(mark: Mark) -> str:
     """The token in the names of a shard's other files."""
-    return _token(mark, _sound(mark.path))
+    return _token(mark, _open(mark.path, _part_of(mark)))
 
 
 def set_damaged_aside(layout: Layout) -> list[Mark]:
@@ -239,10 +242,18 @@ def _token_for(companions: Iterable[bytes]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _token(mark: Mark, data: bytes) -> str:
+def _part(run: str, shard: str, table: str) -> str:
+    return f"{run}/{shard}.{table}"
+
+
+def _part_of(mark: Mark) -> str:
+    return _part(mark.run, mark.shard, MARK_TABLE)
+
+
+def _token(mark: Mark, file: pq.ParquetFile) -> str:
     try:
-        return pq.read_metadata(pa.BufferReader(data)).metadata[COMPANIONS].decode()
-    except (OSError, pa.ArrowException, KeyError, TypeError, UnicodeDecodeError) as error:
+        return file.metadata.metadata[COMPANIONS].decode()
+    except (KeyError, TypeError, UnicodeDecodeError) as error:
         raise DamagedShard(mark.path) from error
 
 
@@ -257,9 +268,21 @@ def _sound(path: Place) -> bytes:
     return data
 
 
-def _read(path: Place, data: bytes, columns: list[str] | None = None) -> pa.Table:
+def _open(path: Place, part: str) -> pq.ParquetFile:
+    """A committed file that is what its name says; files of before there were seals cannot tell."""
     try:
-        table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns)
+        file = pq.ParquetFile(pa.BufferReader(_sound(path)), page_checksum_verification=True)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DamagedShard(path) from error
+    told = file.metadata.metadata or {}
+    if SEAL.encode() in told and told.get(PART) != part.encode():
+        raise DamagedShard(path)
+    return file
+
+
+def _read(path: Place, file: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+    try:
+        table = file.read(columns)
         table = table.select(columns) if columns else table
     except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise DamagedShard(path) from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Shaped
 
-from vertebra_core.errors import NotEvaluable, Reason
+from vertebra_core.errors import Gone, NotEvaluable, Reason
 from vertebra_core.reading.files import ArchiveFile, fetched, file_size, full_name
 from vertebra_core.reading.grid import SliceGrid, refuse_gaps, slice_grid, slice_thickness
 from vertebra_core.reading.headers import SliceHeader, read_headers
@@ -36,6 +36,8 @@ def read_volume(series: Series, settings: ReadingSettings) -> Volume:
     ------
     NotEvaluable
         With the reason why the series cannot be trusted.
+    Gone
+        A file of it is not there any more.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values end in a reason, not in a line per slice
@@ -45,7 +47,19 @@ def read_volume(series: Series, settings: ReadingSettings) -> Volume:
                     return _read_slices(series, settings)
                 return _read_file(series, settings)
         except FileNotFoundError:
-            raise NotEvaluable(Reason.UNREADABLE, "a file of the series is gone") from None
+            raise Gone from None
+        except NotEvaluable as refusal:
+            if refusal.reason is Reason.UNREADABLE and is_gone(series):
+                raise Gone from None
+            raise
+
+
+def is_gone(series: Series) -> bool:
+    """Whether a file of a series is not there any more."""
+    try:
+        return not all(file_size(series.archive, path) for path in series.files)
+    except OSError:  # of a zip or tar file that went
+        return True
 
 
 # -- DICOM --------------------------------------------------------------------------------------------------------
