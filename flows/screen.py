@@ -29,7 +29,7 @@ from tasks.method import SHIPPED, choose_device, named_method
 from tasks.pace import seconds_per_slice
 from tasks.plan import FannedOut, Plan, Shard, order_other_series, order_studies, plan_shards
 from tasks.progress import Teller
-from tasks.publish import FILES_GONE, Settled, hand_out, publish_snapshot, settle
+from tasks.publish import Settled, hand_out, publish_snapshot, settle
 from tasks.record import add_to_record, begin_record, end_record, stop_record
 from tasks.sentinel import judge_sentinels, sentinel_shards
 from vertebra_core.cohort.commit import create, remove_folder, remove_half_written
@@ -87,8 +87,7 @@ class Night:
     def has_failures(self) -> bool:
         """Whether something this run tried failed: a study, a sentinel, or reading a file or folder."""
         unreadable = self.left_alone.get(Reason.UNREADABLE.code, 0)
-        drifted = self.sentinels.verdict is Verdict.DRIFTED
-        return bool(self.settled.failures or unreadable or drifted or self.settled.left_why == FILES_GONE)
+        return bool(self.settled.failures or unreadable or self.sentinels.verdict is Verdict.DRIFTED)
 
 
 def screen_archives(

@@ -31,8 +31,6 @@ FETCH_AGAIN = {
 }
 """Refusals that somebody can mend: counted as failures of a run, unlike a head, an MR or a localizer."""
 
-FILES_GONE = "files of theirs were gone when they were to be read: is all of the archive still there?"
-"""Why studies were left that were neither put back nor lost with their shard."""
 MOST_LISTED = 10
 """Names of missing shards in the one line of an error; all of them stand in the log of the run."""
 
@@ -128,7 +126,7 @@ def settle(layout: Layout, plan: Plan, identity: MethodIdentity, fanned_out: Fan
         failures=(*_failures(new, "study_key"), *_failures([r for r in others if r["run"] == plan.run], "series_key")),
         others=_by_reason(others),
         others_left=len(asked - {row["series_key"] for row in others}),
-        left_why=fanned_out.why or FILES_GONE * bool(set(plan.current) - set(keys)),
+        left_why=fanned_out.why,
     )
     accounted = settled.measured + settled.refused + settled.failed + settled.left
     if accounted != settled.seen:
