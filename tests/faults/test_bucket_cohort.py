@@ -15,6 +15,11 @@ from s3_server import filesystem, objects
 from flows.cli import main
 from flows.commands.doctor import _storage
 from flows.places import check_places
+from tasks.log import shard_log
+from tasks.progress import Teller
+from tasks.record import add_to_record, begin_record, end_record
+from tasks.report import cohort_state
+from tasks.sentinel import sentinels_now
 from vertebra_core.cohort import lock as locking
 from vertebra_core.cohort import snapshot as snapshots
 from vertebra_core.cohort.commit import abandon_uploads, create, remove_folder, replace, streamed
@@ -23,6 +28,17 @@ from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import committed, done_inputs, is_committed, marks
 from vertebra_core.cohort.links import read_links
 from vertebra_core.cohort.lock import LEASE_SECONDS, Owner, release_lock, renew_lock, take_lock, this_process
+from vertebra_core.cohort.sentinels import (
+    Compared,
+    Judged,
+    Outcome,
+    Reference,
+    forget_sentinels,
+    read_keys,
+    write_judged,
+    write_keys,
+    write_references,
+)
 from vertebra_core.cohort.snapshot import latest_snapshot, publish
 from vertebra_core.errors import CouldNotRun, Reason, WrongUse
 from vertebra_core.storage import place_of
@@ -377,3 +393,37 @@ def test_a_number_is_explained_from_a_bucket(layout, capsys):
     assert main(["explain", str(layout.root), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["numerator"], found["denominator"], found["rows"][0]["ratio"]) == (1, 1, pytest.approx(0.72))
+
+
+# -- what a run says of itself ----------------------------------------------------------------------------------------
+
+
+def test_runs_progress_and_sentinels_are_kept_and_told(layout, capsys):
+    """And forgotten: no key of the study is left in any object of theirs."""
+    create(layout.description, b"{}")
+    for number, name in enumerate(("run-a", "run-b")):
+        begin_record(layout, name)
+        add_to_record(layout, name, kind="screen", started=f"2026-11-2{number}T21:00:00+00:00")
+    end_record(layout, "run-a", left=0, new={"ok": 3}, sentinels={"verdict": "none", "worst_mm": None, "counts": {}})
+    shard_log(layout, "run-b", "00000")(
+        "study_done", study_key="st1", status="ok", reason=None, seconds=1.0, by_stage={}
+    )
+    assert Teller(layout, "run-b", 4, lambda: None)() == 1
+    state = cohort_state(layout)
+    assert [(one.run, one.state) for one in state.runs] == [("run-b", "running"), ("run-a", "ended")]
+    assert (state.progress.done, state.progress.total, state.free_bytes) == (1, 4, None)
+    for words in (["status"], ["status", "--prometheus"], ["runs"], ["sentinel"]):
+        assert main([words[0], str(layout.root), *words[1:]]) == 0
+    assert main(["runs", str(layout.root), "run-b"]) == 0
+    assert "st1" in capsys.readouterr().out
+
+    write_keys(layout, ["st1", "st2"])
+    write_references(layout, [Reference("st1", "input", IDENTITY, "run-a", [[20.0, 19.0, 21.0]])])
+    judged = Judged((Compared("st1", Outcome.REPRODUCED, 0.0), Compared("st2", Outcome.GONE, why="gone")))
+    write_judged(layout, "run-b", IDENTITY, judged)
+    assert [one["outcome"] for one in sentinels_now(layout)["studies"]] == ["reproduced", "gone"]
+    forget_sentinels(layout, {"st1"})
+    assert read_keys(layout) == ("st2",)
+    left = [name for name in objects(str(layout.root)) if "sentinel" in name]
+    assert left == ["sentinels.json", "sentinels/references.json", "sentinels/run-b.json"]
+    assert not [name for name in left if "st1" in (layout.root / name).read_text()]

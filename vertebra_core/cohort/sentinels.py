@@ -284,11 +284,8 @@ def forget_sentinels(layout: Layout, studies: Collection[str]) -> None:
     """Take studies out of the choice, the references and all comparisons."""
     if layout.sentinel_keys.exists():
         write_keys(layout, [key for key in read_keys(layout) if key not in studies])
-    references = read_references(layout)
-    if kept := [one for one in references if one.study_key not in studies]:
-        write_references(layout, kept)
-    elif references:
-        layout.sentinel_references.unlink()
+    if references := read_references(layout):
+        write_references(layout, [one for one in references if one.study_key not in studies])
     for path in matching(layout.sentinels, "*.json"):
         document = json.loads(path.read_text())
         if any(one["study_key"] in studies for one in document.get("studies", [])):
