@@ -89,6 +89,7 @@ EVENTS: Mapping[str, Event] = {
     "study_done": Event(
         "shard", "A study came to an end.", (*ABOUT_STUDY, "status", "reason", "seconds", "by_stage", "device")
     ),
+    "study_gone": Event("shard", "The files of a study went away since they were met; it stays due.", ABOUT_STUDY),
     "try_failed": Event(
         "shard",
         "A try of a study failed; it may be tried again.",

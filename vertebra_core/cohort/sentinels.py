@@ -268,7 +268,7 @@ def judge(
         return Compared(key, Outcome.NOT_MEASURED, why="there is no result of it")
     if again is None:
         if was_asked:
-            return Compared(key, Outcome.NOT_MEASURED, why="its shard was not committed", reference=reference.run)
+            return Compared(key, Outcome.NOT_MEASURED, why="it was not brought to an end", reference=reference.run)
         if reference.run == run:
             return Compared(key, Outcome.FIRST, reference=run, heights_mm=reference.heights_mm)
         return Compared(key, Outcome.NOT_MEASURED, why="chosen after this run was planned", reference=reference.run)
