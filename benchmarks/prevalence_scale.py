@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from vertebra_core.cohort.snapshot import ROW_GROUP
 from vertebra_core.settings import GradingSettings
+from vertebra_core.tables.columns import GRADES
+from vertebra_core.tables.grades import reaches
 
 LEVELS = (*(f"T{i}" for i in range(4, 13)), *(f"L{i}" for i in range(1, 5)))
 NOT_EVALUABLE, FRACTURED, WITHOUT_AGE = 0.1, 0.02, 0.02
@@ -84,6 +86,8 @@ def tables(start: int, n: int, rng: np.random.Generator) -> dict[str, pa.Table]:
     by_patient = np.argsort(order)
     index = studies.take(pa.array(by_patient)).to_pylist()
     ages = rng.uniform(50, 95, n).clip(max=90)
+    sexes = rng.choice(["F", "M"], n)
+    smallest = pa.array(np.where(evaluable, g.min(1), np.nan), from_pandas=True)
     return {
         "studies": pa.table(
             {
@@ -93,7 +97,7 @@ def tables(start: int, n: int, rng: np.random.Generator) -> dict[str, pa.Table]:
                 "n_vertebrae": pa.array(np.where(evaluable, len(LEVELS), 0), pa.int32()),
                 "slice_spacing_mm": rng.choice([1.0, 1.5, 2.0], n),
                 "age_years": pa.array(ages, mask=rng.random(n) < WITHOUT_AGE),
-                "sex": rng.choice(["F", "M"], n),
+                "sex": sexes,
                 "site": rng.choice(["north", "south"], n),
                 "scanner": rng.choice([f"Model {i}" for i in range(20)], n),
                 "study_year": pa.array(rng.integers(2012, 2025, n), pa.int32()),
@@ -105,11 +109,29 @@ def tables(start: int, n: int, rng: np.random.Generator) -> dict[str, pa.Table]:
             {
                 "patient_key": patients.take(pa.array(by_patient)),
                 "index_study_key": pa.array(index, pa.string(), mask=~evaluable[by_patient]),
+                "sex": sexes[by_patient],
+                "n_vertebrae": pa.array(np.where(evaluable, len(LEVELS), 0)[by_patient], pa.int32()),
+                "min_g": smallest.take(pa.array(by_patient)),
+                "worst_grade": grades(smallest.to_numpy(zero_copy_only=False)[by_patient]),
             }
         ),
-        "vertebrae": pa.table({"study_key": studies.take(pa.array(row)), "level": level, "g": g[evaluable].ravel()}),
+        "vertebrae": pa.table(
+            {
+                "study_key": studies.take(pa.array(row)),
+                "level": level,
+                "g": g[evaluable].ravel(),
+                "grade": grades(g[evaluable].ravel()),
+            }
+        ),
         "levels_in_view": pa.table({"study_key": studies.take(pa.array(row)), "level": level}),
     }
+
+
+def grades(g: np.ndarray) -> pa.Array:
+    """Grade of each G by the default bounds; NULL for NaN."""
+    bounds = GradingSettings()
+    number = sum(reaches(g, bound).astype(int) for bound in (bounds.mild, bounds.moderate, bounds.severe))
+    return pa.array(GRADES).take(pa.array(number, mask=np.isnan(g)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``vertebra compare``: what differs between two cohorts, snapshots or versions of the networks."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -10,6 +11,7 @@ from flows.printing import print_json
 if TYPE_CHECKING:
     from vertebra_core.cohort.layout import Layout
     from vertebra_core.epidemiology.cases import Tables
+    from vertebra_core.epidemiology.compare_answer import CohortComparison
     from vertebra_core.storage import Place
 
 SAME_MM = 0.01
@@ -27,6 +29,7 @@ def compare(
     min_vertebrae: int | None = None,
     index_rule: Literal["earliest", "latest", "most-vertebrae", "thinnest"] = "earliest",
     largest: int = 10,
+    figures: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Compare two screenings of the same studies: outcomes, heights, grades, prevalence, and the largest changes.
@@ -52,6 +55,8 @@ def compare(
         Which study of a patient counts.
     largest
         How many of the largest changes of G are listed.
+    figures
+        Also draw differences against means into this folder, as PNG.
     as_json
         Print one JSON document.
     """
@@ -80,6 +85,7 @@ def compare(
     reasons = reasons_to_differ(found, tolerance_mm)
     pictures = [[_picture(layout, change.study_key) for layout, _ in sides] for change in found.largest]
     about = [_about(snapshot) for _, snapshot in sides]
+    drawn = [] if figures is None else _draw(found, figures)
     if as_json:
         print_json(
             {
@@ -90,12 +96,15 @@ def compare(
                 "second": about[1],
                 "analysis": analysis,
                 "match": match,
-                **vars(found),
+                **{name: value for name, value in vars(found).items() if name != "values"},
                 "pictures": pictures,
+                **({} if figures is None else {"figures": list(map(str, drawn))}),
             }
         )
     else:
         compare_tables.print_comparison(found, analysis, about, pictures, reasons)
+        for path in drawn:
+            print(f"Drawn: {path}")
     return 1 if reasons else 0
 
 
@@ -128,6 +137,16 @@ def _tables(snapshot: "Place", match: Literal["place", "level"]) -> "Tables":
         read_table(snapshot / "studies.parquet", columns=list(COMPARED_STUDIES)),
         read_table(snapshot / "vertebrae.parquet", columns=columns(match)),
     )
+
+
+def _draw(found: "CohortComparison", folder: Path) -> list[Path]:
+    """Differences against means of heights and of G."""
+    from vertebra_core.report.agreement_figures import TITLES, bland_altman, save
+
+    measures = [
+        (TITLES[name], found.values[:, i], limits) for i, (name, limits) in enumerate(found.differences.items())
+    ]
+    return save([bland_altman("differences", measures, "first", "second")], folder)
 
 
 def _about(snapshot: "Place") -> dict:

@@ -163,3 +163,9 @@ def test_noise_of_known_size_is_found_with_its_limits(capsys, tmp_path):
     assert (one["bias"], one["sd"]) == (pytest.approx(0.2, abs=0.03), pytest.approx(0.5, abs=0.02))
     assert one["bias_low"] < 0.2 < one["bias_high"]
     assert one["low_interval"][0] < 0.2 - 0.98 < one["low_interval"][1]
+
+
+def test_differences_are_drawn(capsys, tmp_path, cohorts):
+    _, found = document(capsys, *cohorts, "--figures", str(tmp_path / "figures"))
+    assert found["figures"] == [str(tmp_path / "figures" / "differences.png")]
+    assert Path(found["figures"][0]).stat().st_size > 10_000

@@ -13,6 +13,7 @@ from made_studies import NORMAL, SERIES, column, outcome_of, result_of
 
 from vertebra_core.errors import Reason
 from vertebra_core.settings import GradingSettings
+from vertebra_core.tables.parquet import read_table
 from vertebra_core.tables.rows import outcome_rows, to_arrow
 from vertebra_core.tables.schema import TABLES, arrow_schema
 
@@ -77,3 +78,12 @@ def test_t5_a_study_written_twice_is_refused():
     for name in ("vertebrae", "studies"):
         with pytest.raises(ValueError, match="occur more than once"):
             to_arrow(name, rows[name] * 2)
+
+
+def test_t3_a_cohort_below_a_folder_that_looks_like_a_partition(tmp_path):
+    """DuckDB takes "site=007" of a path for a column, in place of the file's own, unless it is told not to."""
+    write(tmp_path / "site=007", "studies.parquet", outcome_of("001", "02", result_of(column([NORMAL]))), site="north")
+    path = tmp_path / "site=007" / "studies.parquet"
+    query = f"SELECT study_key, site FROM read_parquet('{path}', hive_partitioning = false)"
+    assert duckdb.sql(query).fetchall() == [("001", "north")]
+    assert read_table(path, columns=["site"])["site"].to_pylist() == ["north"]

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
 from vertebra_core.statistics.bland_altman import Limits
 from vertebra_core.statistics.kappa import Kappa
 from vertebra_core.statistics.paired import PairedShares
@@ -153,6 +156,8 @@ class CohortComparison:
         Empty where not asked for.
     largest : tuple of Change
         By change of G.
+    values : array [n, 4, 2]
+        ha, hm, hp (mm) and G of the vertebrae measured in both, in the first and the second.
     """
 
     studies: StudyChanges
@@ -163,3 +168,4 @@ class CohortComparison:
     vertebra_shares: dict[str, PairedVertebrae]
     groups: tuple[GroupChange, ...]
     largest: tuple[Change, ...]
+    values: Float[np.ndarray, "n 4 2"]

@@ -86,6 +86,7 @@ def compare_cohorts(
             grades,
             largest,
         ),
+        np.stack([one, other], axis=-1),
     )
 
 

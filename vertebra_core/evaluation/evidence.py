@@ -89,6 +89,8 @@ class Vertebrae:
     true_g, g : array [n]
     standard_errors : array [n, 4]
         Of ha, hm, hp (mm) and G, as the program says.
+    level_confidence : array [n]
+        That `found_level` is right, as the program says.
     centre_mm : array [n]
         3D distance of the centres.
     in_plane_mm : array [n]
@@ -107,6 +109,7 @@ class Vertebrae:
     true_g: Float[np.ndarray, "n"]
     g: Float[np.ndarray, "n"]
     standard_errors: Float[np.ndarray, "n 4"]
+    level_confidence: Float[np.ndarray, "n"]
     centre_mm: Float[np.ndarray, "n"]
     in_plane_mm: Float[np.ndarray, "n"]
     keypoints_mm: Float[np.ndarray, "n 6"]
@@ -127,12 +130,15 @@ class Finds:
     distance_mm, closest_g : array [n]
         3D distance of the centre to the closest complete annotated vertebra, and the true G there; NaN where the
         study has none.
+    score : array [n]
+        Probability that it is one, as the program says; NaN where it does not.
     """
 
     patient: Int[np.ndarray, "n"]
     right: Bool[np.ndarray, "n"]
     distance_mm: Float[np.ndarray, "n"]
     closest_g: Float[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,7 @@ def _vertebrae(one: Comparison, patient: int) -> Vertebrae:
     heights, g = found.heights[mine].copy(), found.g[mine]
     heights[unmeasured] = np.nan
     names = np.array([found.levels[i] or UNNAMED for i in mine] if found.levels else [UNNAMED] * len(mine), object)
+    confidence = np.full(len(mine), np.nan) if found.level_confidence is None else found.level_confidence[mine]
     errors = np.full((len(mine), 4), np.nan) if found.standard_errors is None else found.standard_errors[mine]
     centre_mm, in_plane_mm, keypoints_mm = _distances(one)
     levels = np.array([one.truth.levels[i] or UNNAMED for i in complete], object)
@@ -239,6 +246,7 @@ def _vertebrae(one: Comparison, patient: int) -> Vertebrae:
         true_g=one.true_g[complete],
         g=_at(place, n, g),
         standard_errors=_at(place, n, errors),
+        level_confidence=_at(place, n, confidence),
         centre_mm=_at(place, n, centre_mm),
         in_plane_mm=_at(place, n, in_plane_mm),
         keypoints_mm=_at(place, n, keypoints_mm),
@@ -263,7 +271,8 @@ def _finds(one: Comparison, patient: int) -> Finds:
     if len(complete) and len(kept):
         apart = cdist(one.found.points[kept].mean(1), one.truth.points[complete].mean(1))
         distance, closest_g = apart.min(1), one.true_g[complete[apart.argmin(1)]]
-    return Finds(np.full(len(kept), patient), np.isin(kept, one.matching.pairs[:, 1]), distance, closest_g)
+    score = np.full(len(kept), np.nan) if one.found.scores is None else one.found.scores[kept]
+    return Finds(np.full(len(kept), patient), np.isin(kept, one.matching.pairs[:, 1]), distance, closest_g, score)
 
 
 def _patients(comparisons: Sequence[Comparison], numbers: dict[str, int]) -> Patients:
@@ -296,8 +305,9 @@ _NO_VERTEBRAE = Vertebrae(
     true_g=_NONE,
     g=_NONE,
     standard_errors=np.zeros((0, 4)),
+    level_confidence=_NONE,
     centre_mm=_NONE,
     in_plane_mm=_NONE,
     keypoints_mm=np.zeros((0, 6)),
 )
-_NO_FINDS = Finds(np.zeros(0, int), np.zeros(0, bool), _NONE, _NONE)
+_NO_FINDS = Finds(np.zeros(0, int), np.zeros(0, bool), _NONE, _NONE, _NONE)

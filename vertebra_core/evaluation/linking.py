@@ -132,6 +132,8 @@ def found_in(vertebrae: pa.Table, study_key: str) -> Found:
         g=_columns(mine, ["g"])[:, 0],
         levels=tuple(mine["level"].to_pylist()),
         standard_errors=_columns(mine, STANDARD_ERRORS),
+        scores=_columns(mine, ["score"])[:, 0],
+        level_confidence=_columns(mine, ["level_confidence"])[:, 0],
     )
 
 

@@ -41,6 +41,8 @@ class Found:
         Names such as "T7"; empty where levels are not named at all.
     standard_errors : array [n, 4] or None
         Of ha, hm, hp (mm) and G, as the program says; NaN or None where it does not.
+    scores, level_confidence : array [n] or None
+        Probability that it is a vertebra, and that its name is right, as the program says.
     """
 
     points: Float[np.ndarray, "n 6 3"]
@@ -49,6 +51,8 @@ class Found:
     g: Float[np.ndarray, "n"]
     levels: tuple[str | None, ...] = ()
     standard_errors: Float[np.ndarray, "n 4"] | None = None
+    scores: Float[np.ndarray, "n"] | None = None
+    level_confidence: Float[np.ndarray, "n"] | None = None
 
 
 NOTHING_FOUND = Found(np.zeros((0, 6, 3)), np.zeros(0, bool), np.zeros((0, 3)), np.zeros(0))

@@ -83,6 +83,8 @@ def found_by(result: "StudyResult") -> Found:
         g=np.where(whole, sizes.g, np.nan),
         levels=result.levels,
         standard_errors=np.stack([sizes.ha_se_mm, sizes.hm_se_mm, sizes.hp_se_mm, sizes.g_se], axis=1),
+        scores=result.scores,
+        level_confidence=result.level_confidence,
     )
 
 
