@@ -103,10 +103,6 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--pixels", type=int, default=0, help="series whose pixels are read too")
     wanted = parser.parse_args()
-    import pyarrow.parquet as pq
-    from pyarrow import BufferReader
-
-    from vertebra_core.cohort.commit import parquet_bytes
     from vertebra_core.reading.files import root_of, walk
     from vertebra_core.reading.formats import read_volume
     from vertebra_core.reading.index import Memory
@@ -122,13 +118,13 @@ def main() -> int:
     found, first = timed(lambda: find_series([place], settings, notes=notes, processes=wanted.processes))
     told("first night", found.files_seen, first)
     print(f"  {notes.opened} opened, {len(found.series)} series, peak memory {before:.0f} -> {peak_mb():.0f} MB")
-    data, kept = timed(lambda: parquet_bytes(notes.learnt[place].table()))
+    data, kept = timed(lambda: notes.learnt[place].parquet())
     print(
         f"  index of {len(data) / 1e6:.1f} MB written in {kept.wall:.2f} s: {len(data) / wanted.files:.0f} bytes a file"
     )
 
     def second_night():
-        again = Notes(lambda _: Memory(pq.read_table(BufferReader(data)), settings))
+        again = Notes(lambda _: Memory(data, settings))
         return find_series([place], settings, notes=again, processes=wanted.processes), again
 
     (repeated, again), second = timed(second_night)

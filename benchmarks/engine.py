@@ -1,6 +1,6 @@
 """What the engine itself costs: thousands of studies that take 5 ms each, through Prefect, Dask and the sandbox.
 
-``python -m benchmarks.engine FOLDER --studies 1000 10000`` writes archives of that many tiny volumes (NIfTI, 8 x 8 x 16
+``python -m benchmarks.engine FOLDER --studies 1000 10000`` writes archives of that many tiny volumes (NIfTI, 16 x 16 x 16
 voxels), screens each with a method that sleeps 5 ms and then has 17 vertebrae, and adds a line to
 FOLDER/figures.jsonl; sizes that have one are not measured again. Server, workers, sandboxes, commits and snapshot are
 real. ``--method shipped`` measures with the networks instead. A first run of 50 studies tells the cohort how long a
@@ -97,8 +97,9 @@ def write_archive(folder: Path, n_studies: int) -> Path:
     last = folder / volume_name(n_studies - 1)
     if last.exists():
         return folder
-    hu = np.random.default_rng(0).normal(40.0, 15.0, (16, 8, 8)).round().astype(np.int16)
-    hu[:, :1] = -1000
+    hu = np.random.default_rng(0).normal(40.0, 15.0, (16, 16, 16)).round().astype(np.int16)
+    hu[:, :3], hu[:, -3:] = -1000, -1000
+    hu[:, 7:9, 7:9] += 500
     image = sitk.GetImageFromArray(hu)
     image.SetSpacing((4.0, 4.0, 2.5))
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,8 @@ from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import MethodIdentity, marks, of_method, read_mark
 
 SECONDS_PER_SLICE = 0.1
-"""Where nothing has been measured yet. Real CT of 112 to 252 slices took 0.04 to 0.08 s a slice on a free core and, in the
-median of 15 scans, 0.2 s on two cores with fifteen jobs; most of it was reading and the centre line."""
+"""Where nothing has been measured yet. Real CT of 112 to 252 slices took 0.04 to 0.08 s a slice on a free core and, in
+the median of 15 scans, 0.2 s on two cores with fifteen jobs; most of it was reading and the centre line."""
 MARKS_ASKED = 20
 """The newest committed shards that are read for it: some hundred studies, and no more requests to a store than that."""
 PACE_COLUMNS = ["model_digest", "settings_digest", "schema_version", "status", "n_slices", "seconds_total"]

@@ -4,10 +4,7 @@ It holds identifiers of patients and lies in the cohort's private folder, mode 0
 another version wrote, counts as absent: then every file of that archive is opened once more.
 """
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from vertebra_core.cohort.commit import parquet_bytes, private_folder, replace
+from vertebra_core.cohort.commit import private_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.seal import is_broken
@@ -46,7 +43,7 @@ def keep(layout: Layout, pseudonyms: Pseudonyms, notes: Notes) -> None:
             path = layout.index(pseudonyms.archive_key(archive))
             private_folder(layout.private)
             private_folder(path.parent)
-            replace(path, parquet_bytes(recorder.table()), mode=0o600)
+            replace(path, recorder.parquet(), mode=0o600)
 
 
 class Saver:

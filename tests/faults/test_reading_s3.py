@@ -82,7 +82,7 @@ def test_a_second_night_lists_and_opens_nothing_but_what_changed(url, monkeypatc
     reads = []
     whole = remote.read_range
     monkeypatch.setattr(remote, "read_range", lambda *where: reads.append(where) or whole(*where))
-    memory = Memory(notes.learnt[url].table(), SETTINGS)
+    memory = Memory(notes.learnt[url].parquet(), SETTINGS)
     again = Notes(lambda _: memory)
     second = find_series([url], SETTINGS, notes=again)
     assert again.opened == 1

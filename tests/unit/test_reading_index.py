@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import SimpleITK as sitk
 from dicom_cases import Grid, save, write_b0
@@ -14,6 +15,7 @@ from engine_archive import slice_dataset, write_study
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vertebra_core.cohort.commit import parquet_bytes
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading import index
 from vertebra_core.reading.files import ArchiveFile, LeftAlone
@@ -51,9 +53,9 @@ def night(archive: Path, memory: Memory | None = None):
 
 
 def remembered(notes: Notes, archive: Path, settings: ReadingSettings = SETTINGS) -> Memory:
-    table = notes.learnt[str(archive)].table()
-    assert usable(table)
-    return Memory(table, settings)
+    data = notes.learnt[str(archive)].parquet()
+    assert usable(data)
+    return Memory(data, settings)
 
 
 def comparable(header):
@@ -74,7 +76,7 @@ def test_a_second_night_opens_nothing_and_finds_the_same(archive, monkeypatch):
     second, again = night(archive, remembered(notes, archive))
     assert list(map(comparable, second)) == list(map(comparable, first))
     assert (again.opened, again.recalled) == (0, notes.opened)
-    assert again.learnt[str(archive)].table().equals(notes.learnt[str(archive)].table())
+    assert again.learnt[str(archive)].parquet() == notes.learnt[str(archive)].parquet()
 
 
 def test_slices_of_a_series_share_their_attributes_after_recall(archive):
@@ -115,12 +117,31 @@ def test_volumes_judged_by_other_settings_are_judged_again(archive):
 
 def test_a_table_that_other_code_wrote_is_not_used(archive, monkeypatch):
     _, notes = night(archive)
-    table = notes.learnt[str(archive)].table()
-    assert usable(table)
-    assert not usable(table.drop_columns(["uid"]))
-    assert not usable(pa.table({"path": ["a"]}))
+    data = notes.learnt[str(archive)].parquet()
+    assert usable(data)
+    table = pq.read_table(pa.BufferReader(data))
+    assert usable(parquet_bytes(table))
+    assert not usable(parquet_bytes(table.drop_columns(["uid"])))
+    assert not usable(parquet_bytes(pa.table({"path": ["a"]})))
+    assert not usable(data[:-100])
+    assert not usable(b"")
     monkeypatch.setattr(index, "index_format", lambda: "other code")
-    assert not usable(table)
+    assert not usable(data)
+
+
+def test_of_a_damaged_batch_the_files_are_opened_again_and_the_others_are_known(monkeypatch):
+    monkeypatch.setattr(index, "ROWS_AT_ONCE", 10)
+    recorder, files = Recorder(SETTINGS), [ArchiveFile("/a", f"{i:03d}", 1, "v") for i in range(30)]
+    for file in files:
+        recorder.add(file, [LeftAlone(file, Reason.NOT_DICOM)])
+    data = bytearray(recorder.parquet())
+    group = pq.ParquetFile(pa.BufferReader(bytes(data))).metadata.row_group(1)
+    for column in range(group.num_columns):
+        start = group.column(column).data_page_offset + group.column(column).total_compressed_size // 2
+        data[start] ^= 0xFF
+    memory = Memory(bytes(data), SETTINGS)
+    known = [memory.recall(file, {}) == [LeftAlone(file, Reason.NOT_DICOM)] for file in files]
+    assert known == [True] * 10 + [False] * 10 + [True] * 10
 
 
 TEXT = st.text("ab/\ud800\x00é🦴 ", max_size=6)
@@ -133,7 +154,7 @@ def test_any_names_and_reasons_are_kept(files):
         file = ArchiveFile("/archive", path, 1, version)
         recorder.add(file, [LeftAlone(file, reason)])
         kept.append((file, None if reason in index.NEVER_KEPT else [LeftAlone(file, reason)]))
-    memory = Memory(recorder.table(), SETTINGS)
+    memory = Memory(recorder.parquet(), SETTINGS)
     assert [(file, memory.recall(file, {})) for file, _ in kept] == kept
 
 
@@ -142,7 +163,7 @@ def test_rows_beyond_one_batch_are_found_in_any_order(monkeypatch):
     recorder, files = Recorder(SETTINGS), [ArchiveFile("/a", f"{i:03d}", 1, "v") for i in range(50)]
     for file in files:
         recorder.add(file, [LeftAlone(file, Reason.NOT_DICOM)])
-    memory = Memory(recorder.table(), SETTINGS)
+    memory = Memory(recorder.parquet(), SETTINGS)
     for i in [*range(50), 3, 49, 0, 25]:
         assert memory.recall(files[i], {}) == [LeftAlone(files[i], Reason.NOT_DICOM)]
     assert memory.recall(ArchiveFile("/a", "050", 1, "v"), {}) is None

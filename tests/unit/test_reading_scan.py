@@ -9,9 +9,11 @@ from engine_archive import N_SLICES, write_study
 
 from benchmarks import discovery
 from vertebra_core.errors import Reason
-from vertebra_core.reading import scan
+from vertebra_core.reading import gather, inventory, scan
 from vertebra_core.reading.files import ArchiveFile, LeftAlone, walk
+from vertebra_core.reading.gather import Gathering
 from vertebra_core.reading.headers import read_headers
+from vertebra_core.reading.inventory import find_series
 from vertebra_core.reading.scan import Notes, scan_headers
 from vertebra_core.settings import ReadingSettings
 
@@ -67,3 +69,18 @@ def test_the_benchmark_of_discovery_runs_and_finds_the_same_twice(tmp_path, monk
     assert "250 opened, 3 series" in said
     assert "0 opened, equal series: True" in said
     assert "pixels        100 files" in said
+
+
+def test_headers_that_were_packed_away_give_the_same_series(archive, monkeypatch):
+    """Room for two headers only, and two series whose files lie one by one between each other."""
+    for one in (archive / "MR-1").iterdir():
+        one.rename(archive / f"{one.stem}-a.dcm")
+    for other in sorted((archive / "MR-2").iterdir()):
+        other.rename(archive / f"{other.stem}-b.dcm")
+    plain = find_series([archive], SETTINGS)
+    packed = []
+    original = gather.pickle.dumps
+    monkeypatch.setattr(gather.pickle, "dumps", lambda *what: packed.append(what) or original(*what))
+    monkeypatch.setattr(inventory, "Gathering", lambda: Gathering(open_at_most=2))
+    assert find_series([archive], SETTINGS) == plain
+    assert len(packed) > 10

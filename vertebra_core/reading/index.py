@@ -8,7 +8,8 @@ stored once. The table names patients: it belongs in the private folder of a coh
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.reading.attributes import StudyAttributes
@@ -64,7 +66,8 @@ SCHEMA = pa.schema(
 FORMAT, SETTINGS = b"vertebra.index.format", b"vertebra.index.settings"
 SLICE, OBJECT, VOLUME, LEFT = range(4)
 ROWS_AT_ONCE = 16_384
-"""Rows that are turned into Python objects at a time."""
+"""Rows that are Python objects at a time, and a row group of the file."""
+COMPRESSION = "zstd"
 
 
 @cache
@@ -96,8 +99,7 @@ class Recorder:
     def __init__(self, settings: ReadingSettings) -> None:
         self._settings = settings
         self._rows: dict[str, list] = {name: [] for name in SCHEMA.names}
-        self._chunks: list[list[pa.Array]] = []
-        self._texts: dict[str, dict[Any, int]] = {"study": {}, "shared": {}}
+        self._chunks: list[pa.Buffer] = []
         self.n_files = 0
 
     def add(self, file: ArchiveFile, headers: Sequence[Header]) -> None:
@@ -110,19 +112,17 @@ class Recorder:
         if len(self._rows["path"]) >= ROWS_AT_ONCE:
             self._close_chunk()
 
-    def table(self) -> pa.Table:
-        """Everything taken down so far."""
+    def parquet(self) -> bytes:
+        """Everything taken down so far as a Parquet file; what was taken down in one batch is one row group of it."""
         self._close_chunk()
-        texts = {name: pa.array([_to_text(key) for key in keys], pa.string()) for name, keys in self._texts.items()}
-        columns = []
-        for name, field in zip(SCHEMA.names, SCHEMA, strict=True):
-            place = SCHEMA.get_field_index(name)
-            parts = [chunk[place] for chunk in self._chunks]
-            if name in texts:
-                parts = [pa.DictionaryArray.from_arrays(part, texts[name]) for part in parts]
-            columns.append(pa.chunked_array(parts, field.type))
         marks = {FORMAT: index_format().encode(), SETTINGS: settings_digest(self._settings).encode()}
-        return pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(marks))
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(
+            sink, SCHEMA.with_metadata(marks), compression=COMPRESSION, write_page_checksum=True
+        ) as writer:
+            for chunk in self._chunks:
+                writer.write_table(pa.ipc.open_stream(chunk).read_all().replace_schema_metadata(marks))
+        return sink.getvalue().to_pybytes()
 
     def _add(self, file: ArchiveFile, header: Header) -> None:
         kind, study, shared = _parts(header)
@@ -135,16 +135,29 @@ class Recorder:
             own |= {"frame": header.frame, "uid": _bytes(header.sop_instance_uid), "complete": header.complete}
             own |= {"in_order": json.dumps(header.in_order), "instance": header.instance_number}
         own |= {"path": _bytes(file.path), "version": _bytes(file.version), "kind": kind}
-        for name, key in (("study", study), ("shared", shared)):
-            own[name] = None if key is None else self._texts[name].setdefault(key, len(self._texts[name]))
+        own |= {"study": study, "shared": shared}
         for name, values in self._rows.items():
             values.append(own[name])
 
     def _close_chunk(self) -> None:
-        types = [pa.int32() if field.type == TEXT else field.type for field in SCHEMA]
-        columns = zip(self._rows.values(), types, strict=True)
-        self._chunks.append([pa.array(values, kind) for values, kind in columns])
+        """Put a batch away, compressed: a tenth of what it takes as values, and millions of files are many batches."""
+        if not self._rows["path"]:
+            return
+        columns = [_column(values, field.type) for values, field in zip(self._rows.values(), SCHEMA, strict=True)]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression=COMPRESSION)) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        self._chunks.append(sink.getvalue())
         self._rows = {name: [] for name in SCHEMA.names}
+
+
+def _column(values: list, kind: pa.DataType) -> pa.Array:
+    """Values as an array; each different one of a column of texts is written out once."""
+    if kind != TEXT:
+        return pa.array(values, kind)
+    places: dict[Any, int] = {}
+    indices = [None if key is None else places.setdefault(key, len(places)) for key in values]
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(map(_to_text, places), pa.string()))
 
 
 def _parts(header: Header) -> tuple[int, StudyAttributes | None, tuple | None]:
@@ -179,47 +192,66 @@ def _bytes(text: str) -> bytes:
 
 
 class Memory:
-    """What an earlier night learnt of the files of one archive.
+    """What an earlier night learnt of the files of one archive; only a batch of it at a time is unpacked.
 
     Parameters
     ----------
-    table : pa.Table
-        From `Recorder.table`.
+    data : bytes
+        From `Recorder.parquet`, and `usable`.
     settings : ReadingSettings
         Volume files that were judged by others are not remembered.
     """
 
-    def __init__(self, table: pa.Table, settings: ReadingSettings) -> None:
-        self._table = table.combine_chunks()
-        self._same_settings = (table.schema.metadata or {}).get(SETTINGS) == settings_digest(settings).encode()
-        self._row_of = dict(_first_rows(self._table["path"]))
+    def __init__(self, data: bytes, settings: ReadingSettings) -> None:
+        self._file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        self._same_settings = self._file.schema_arrow.metadata.get(SETTINGS) == settings_digest(settings).encode()
+        groups = range(self._file.num_row_groups)
+        sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
+        self._begins = np.cumsum([0, *sizes])
+        self._hashes, self._rows = _first_rows(self._file)
+        self._next = -1
         self._decoded: dict[str, list] = {}
         self._begin = self._end = 0
-        self._studies = [_study(text) for text in _dictionary(self._table["study"])]
-        self._shared = [_tuples(json.loads(text)) for text in _dictionary(self._table["shared"])]
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._rows)
 
     def recall(self, file: ArchiveFile, interned: Interned) -> list[Header] | None:
-        """Headers of a file as they were read before; None where it is new, or has changed since."""
+        """Headers of a file as they were read before; None where it is new, or has changed since, or damaged here."""
         path, version = _bytes(file.path), _bytes(file.version)
-        row = self._row_of.get(hash(path))
-        if row is None or self._at(row, "path") != path or self._at(row, "version") != version:
-            return None
-        headers = []
-        while row < self._table.num_rows and self._at(row, "path") == path:
-            if self._at(row, "kind") == VOLUME and not self._same_settings:
+        try:
+            row = self._row_of(path)
+            if row is None or self._at(row, "version") != version:
                 return None
-            headers.append(self._header(row, file, interned))
-            row += 1
+            headers = []
+            while row < self._end and self._at(row, "path") == path:  # those of a file lie in one batch
+                if self._at(row, "kind") == VOLUME and not self._same_settings:
+                    return None
+                headers.append(self._header(row, file, interned))
+                row += 1
+        except (OSError, pa.ArrowException):
+            return None
+        self._next = row
         return headers
+
+    def _row_of(self, path: bytes) -> int | None:
+        """The first row of a path: mostly the one after those of the file that was recalled before."""
+        if self._begin <= self._next < self._end and self._at(self._next, "path") == path:
+            return self._next
+        place = int(np.searchsorted(self._hashes, hash(path)))
+        if place == len(self._hashes) or self._hashes[place] != hash(path):
+            return None
+        row = int(self._rows[place])
+        return row if self._at(row, "path") == path else None
 
     def _at(self, row: int, column: str) -> Any:
         if not self._begin <= row < self._end:
-            part = self._table.slice(row, ROWS_AT_ONCE)
-            self._begin, self._end = row, row + part.num_rows
-            self._decoded = {name: _plain(part[name].combine_chunks()) for name in SCHEMA.names}
+            group = int(np.searchsorted(self._begins, row, side="right")) - 1
+            part = self._file.read_row_group(group)
+            self._begin, self._end = int(self._begins[group]), int(self._begins[group + 1])
+            self._decoded = {name: _plain(part[name]) for name in SCHEMA.names}
+            self._studies = {text: _study(text) for text in set(self._decoded["study"]) - {None}}
+            self._shared = {text: _tuples(json.loads(text)) for text in set(self._decoded["shared"]) - {None}}
         return self._decoded[column][row - self._begin]
 
     def _header(self, row: int, listed: ArchiveFile, interned: Interned) -> Header:
@@ -254,29 +286,43 @@ class Memory:
 REASONS = {reason.code: reason for reason in Reason}
 
 
-def usable(table: pa.Table) -> bool:
-    """Whether a table was written by this version's code; anything else is read anew."""
-    return (table.schema.metadata or {}).get(FORMAT) == index_format().encode() and table.schema.equals(SCHEMA)
+def usable(data: bytes) -> bool:
+    """Whether a file was written whole and by this version's code; otherwise all is read anew."""
+    try:
+        schema = pq.read_schema(pa.BufferReader(data))
+    except (OSError, pa.ArrowException):
+        return False
+    return (schema.metadata or {}).get(FORMAT) == index_format().encode() and schema.equals(SCHEMA)
 
 
-def _first_rows(paths: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
-    """Hash of each path and the first row that has it; hashes, because the paths of millions of files fill memory."""
-    before = None
-    for start in range(0, len(paths), ROWS_AT_ONCE):
-        for row, path in enumerate(paths.slice(start, ROWS_AT_ONCE).to_pylist(), start):
+def _first_rows(file: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray]:
+    """Hash of each path, sorted, and the first row that has it: 12 bytes a file, for paths of millions fill memory."""
+    hashes, rows, start, before = array("q"), array("i"), 0, None
+    for group in range(file.num_row_groups):
+        try:
+            paths = file.read_row_group(group, ["path"])["path"].to_pylist()
+        except (OSError, pa.ArrowException):
+            paths = []
+        for row, path in enumerate(paths, start):
             if path != before:
-                yield hash(path), row
+                hashes.append(hash(path))
+                rows.append(row)
             before = path
+        start += file.metadata.row_group(group).num_rows
+    order = np.argsort(np.array(hashes), kind="stable")
+    return np.array(hashes)[order], np.array(rows)[order]
 
 
-def _dictionary(column: pa.ChunkedArray) -> list[str]:
-    return column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+def _plain(column: pa.ChunkedArray) -> list:
+    return [value for chunk in column.chunks for value in _values(chunk)]
 
 
-def _plain(array: pa.Array) -> list:
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.chunks)
-    return (array.indices if isinstance(array, pa.DictionaryArray) else array).to_pylist()
+def _values(array: pa.Array) -> list:
+    """Plain values; equal texts are one object."""
+    if not isinstance(array, pa.DictionaryArray):
+        return array.to_pylist()
+    texts = array.dictionary.to_pylist()
+    return [None if index is None else texts[index] for index in array.indices.to_pylist()]
 
 
 def _study(text: str) -> StudyAttributes:
