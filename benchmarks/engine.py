@@ -1,7 +1,7 @@
 """What the engine itself costs: thousands of studies that take 5 ms each, through Prefect, Dask and the sandbox.
 
-``python -m benchmarks.engine FOLDER --studies 1000 10000`` writes archives of that many tiny volumes (NIfTI, 16 x 16 x 16
-voxels), screens each with a method that sleeps 5 ms and then has 17 vertebrae, and adds a line to
+``python -m benchmarks.engine FOLDER --studies 1000 10000`` writes archives of that many tiny volumes (NIfTI, voxels
+16 x 16 x 16), screens each with a method that sleeps 5 ms and then has 17 vertebrae, and adds a line to
 FOLDER/figures.jsonl; sizes that have one are not measured again. Server, workers, sandboxes, commits and snapshot are
 real. ``--method shipped`` measures with the networks instead. A first run of 50 studies tells the cohort how long a
 study takes, so that shards have the size that they would have on a second night; ``--no-pilot`` leaves it out.
