@@ -25,7 +25,9 @@ from engine_methods import (
 )
 from reading_cases import take
 
-from tasks.device import MODELS_LOADED
+from flows.cli import main
+from flows.screen import screen_archives
+from flows.settings import load_settings
 from tasks.method import named_method
 from tasks.plan import Shard, StudyOrder
 from tasks.sandbox import CHILD_RECYCLED, Sandbox
@@ -35,6 +37,7 @@ from vertebra_core.settings import Settings
 
 TESTS = Path(__file__).resolve().parent.parent
 METHOD = "engine_methods:marked"
+TOLD = ("try_failed", CHILD_RECYCLED)
 RUN = RunSettings(memory_gb=0.5, pictures=False, device="cpu")
 
 
@@ -63,10 +66,9 @@ def shard(settings: RunSettings = RUN) -> Shard:
 
 
 def screen(sandbox: Sandbox, order: StudyOrder, settings: RunSettings = RUN) -> tuple[dict, list[dict]]:
-    """The study's row, and what the log is told of tries and children."""
+    """The study's row, and what the log is told of its tries and of the child."""
     screened = sandbox.screen(order, shard(settings))
-    beside = {"unforeseen_error", MODELS_LOADED}
-    return screened.rows["studies"][0], [note for note in screened.notes if note["event"] not in beside]
+    return screened.rows["studies"][0], [note for note in screened.notes if note["event"] in TOLD]
 
 
 def child_of_this_process() -> psutil.Process:
@@ -144,3 +146,23 @@ def test_a_child_killed_between_two_studies_takes_nothing_with_it(order):
         row, notes = screen(sandbox, order(GOOD))
     assert row["status"] == "ok"
     assert notes == []
+
+
+def test_a_study_that_was_given_up_is_left_alone_until_it_is_lifted(tmp_path, monkeypatch):
+    """It kills its process once; with one try a run that is enough to be given up, and after that it is sound."""
+    monkeypatch.setenv(ONCE, str(tmp_path / "once"))
+    fresh_fork_server()
+    write_study(tmp_path / "archive" / "s0", "P0", EXIT_ONCE)
+    write_study(tmp_path / "archive" / "s1", "P1")
+    settings = load_settings(flags={"run.attempts": 1, "run.pictures": False, "run.workers": 1})
+
+    def screen_all():
+        return screen_archives([tmp_path / "archive"], tmp_path / "cohort", settings, "loop", METHOD, say=str)
+
+    first = screen_all()
+    assert first.settled.new == {"ok": 1, "worker_died": 1}
+    assert screen_all().due == 0
+    assert main(["retry", str(tmp_path / "cohort"), "--reason", "worker_died"]) == 0
+    after = screen_all()
+    assert (after.due, after.settled.new, after.settled.measured) == (1, {"ok": 1}, 2)
+    assert screen_all().due == 0
