@@ -1,9 +1,9 @@
-"""How long `vertebra prevalence` takes for a million studies: ``make prevalence-scale``.
+"""How long `vertebra prevalence` and `vertebra report` take for a million studies: ``make prevalence-scale``.
 
     python -m benchmarks.prevalence_scale --folder build/prevalence-scale --studies 1000000
 
 Writes a published cohort of one study a patient with 13 vertebrae, a tenth of them not evaluable, with the columns that
-the command reads, and runs the command in processes of its own: wall and CPU seconds, and peak memory. Made once; a
+the commands read, and runs them in processes of its own: wall and CPU seconds, and peak memory. Made once; a
 second run measures only.
 """
 
@@ -21,14 +21,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vertebra_core.cohort.snapshot import ROW_GROUP
+from vertebra_core.epidemiology.cases import HEIGHTS
+from vertebra_core.report.quality import SECONDS_COLUMNS
 from vertebra_core.settings import GradingSettings
-from vertebra_core.tables.columns import GRADES
+from vertebra_core.tables.columns import GRADES, SHAPES
 from vertebra_core.tables.grades import reaches
 
 LEVELS = (*(f"T{i}" for i in range(4, 13)), *(f"L{i}" for i in range(1, 5)))
 NOT_EVALUABLE, FRACTURED, WITHOUT_AGE = 0.1, 0.02, 0.02
 STUDIES_AT_A_TIME = 100_000
-QUESTIONS = ("", "--by sex,age_band", "--by sex --standard esp2013", "--by level", "--by level,sex")
+QUESTIONS = (
+    "prevalence",
+    "prevalence --by sex,age_band",
+    "prevalence --by sex --standard esp2013",
+    "prevalence --by level",
+    "prevalence --by level,sex",
+    "report",
+)
+REASONS = ("slices_too_thick", "no_spine", "missing_slices")
 
 
 def main() -> None:
@@ -40,8 +50,9 @@ def main() -> None:
     if not (asked.folder / "latest.json").exists():
         make_cohort(asked.folder, asked.studies)
     for question in QUESTIONS:
-        wall, cpu, gib = timed([sys.executable, "-m", "flows.cli", "prevalence", str(asked.folder), *question.split()])
-        print(f"prevalence {question:30} wall {wall:6.1f} s   CPU {cpu:6.1f} s   peak {gib:4.1f} GiB", flush=True)
+        verb, *words = question.split()
+        wall, cpu, gib = timed([sys.executable, "-m", "flows.cli", verb, str(asked.folder), *words])
+        print(f"{question:41} wall {wall:6.1f} s   CPU {cpu:6.1f} s   peak {gib:4.1f} GiB", flush=True)
 
 
 def timed(command: list[str]) -> tuple[float, float, float]:
@@ -74,7 +85,7 @@ def make_cohort(folder: Path, n: int) -> None:
 
 
 def tables(start: int, n: int, rng: np.random.Generator) -> dict[str, pa.Table]:
-    """The columns that the command reads, of `n` studies; keys are as long as real ones, patients in another order."""
+    """The columns that the commands read, of `n` studies; keys are as long as real ones, patients in another order."""
     studies = pa.array([f"st{number:016x}" for number in range(start, start + n)])
     order = rng.permutation(n)
     patients = pa.array([f"pt{start + number:016x}" for number in order.tolist()])
@@ -94,6 +105,12 @@ def tables(start: int, n: int, rng: np.random.Generator) -> dict[str, pa.Table]:
                 "study_key": studies,
                 "patient_key": patients,
                 "status": np.where(evaluable, "ok", "not_evaluable"),
+                "reason": pa.array(rng.choice(REASONS, n), mask=evaluable),
+                "device": pa.array(["cpu"] * n),
+                "min_g": smallest,
+                "min_g_level": pa.array(np.array(LEVELS)[g.argmin(1)], mask=~evaluable),
+                "worst_grade": grades(smallest.to_numpy(zero_copy_only=False)),
+                **{name: rng.lognormal(1.0, 0.3, n) for name in SECONDS_COLUMNS},
                 "n_vertebrae": pa.array(np.where(evaluable, len(LEVELS), 0), pa.int32()),
                 "slice_spacing_mm": rng.choice([1.0, 1.5, 2.0], n),
                 "age_years": pa.array(ages, mask=rng.random(n) < WITHOUT_AGE),
@@ -109,20 +126,14 @@ def tables(start: int, n: int, rng: np.random.Generator) -> dict[str, pa.Table]:
             {
                 "patient_key": patients.take(pa.array(by_patient)),
                 "index_study_key": pa.array(index, pa.string(), mask=~evaluable[by_patient]),
+                "n_evaluable_studies": pa.array(evaluable[by_patient].astype(np.int32)),
                 "sex": sexes[by_patient],
                 "n_vertebrae": pa.array(np.where(evaluable, len(LEVELS), 0)[by_patient], pa.int32()),
                 "min_g": smallest.take(pa.array(by_patient)),
                 "worst_grade": grades(smallest.to_numpy(zero_copy_only=False)[by_patient]),
             }
         ),
-        "vertebrae": pa.table(
-            {
-                "study_key": studies.take(pa.array(row)),
-                "level": level,
-                "g": g[evaluable].ravel(),
-                "grade": grades(g[evaluable].ravel()),
-            }
-        ),
+        "vertebrae": vertebrae(studies.take(pa.array(row)), level, g[evaluable].ravel(), rng),
         "levels_in_view": pa.table({"study_key": studies.take(pa.array(row)), "level": level}),
     }
 
@@ -132,6 +143,24 @@ def grades(g: np.ndarray) -> pa.Array:
     bounds = GradingSettings()
     number = sum(reaches(g, bound).astype(int) for bound in (bounds.mild, bounds.moderate, bounds.severe))
     return pa.array(GRADES).take(pa.array(number, mask=np.isnan(g)))
+
+
+def vertebrae(keys: pa.Array, level: pa.Array, g: np.ndarray, rng: np.random.Generator) -> pa.Table:
+    """Vertebrae of which the smallest of three heights is drawn; the others are 25 mm."""
+    smallest = rng.integers(0, len(SHAPES), len(g))
+    heights = np.where(np.arange(len(SHAPES)) == smallest[:, None], 25.0 * g[:, None], 25.0)
+    normal = ~reaches(g, GradingSettings().mild)
+    return pa.table(
+        {
+            "study_key": keys,
+            "level": level,
+            "g": g,
+            **{name: heights[:, i] for i, name in enumerate(HEIGHTS)},
+            "complete": np.ones(len(g), bool),
+            "grade": grades(g),
+            "shape": pa.array(np.array(SHAPES)[smallest], mask=normal),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -321,6 +321,20 @@ def test_the_commands_say_the_same_of_a_bucket_and_of_a_folder(cohort, beside, c
     assert "duckdb.register_filesystem" in run(capsys, "tables", url)
 
 
+def test_a_report_is_written_into_the_snapshot_of_a_bucket_as_into_a_folder(cohort, beside, capsys):
+    """Without single studies, whose keys come from a secret of each cohort."""
+    places = []
+    for one in (cohort, beside):
+        said = run_json(capsys, "report", str(one.root), "--gallery", "0", "--min-vertebrae", "1")
+        assert said["file"] == str(latest_snapshot(one) / "report.html")
+        places.append(latest_snapshot(one) / "report.html")
+    pages = [place.read_bytes() for place in places]
+    assert pages[0] == pages[1]
+    assert pages[0].startswith(b"<!DOCTYPE html>")
+    run(capsys, "report", str(cohort.root), "--min-vertebrae", "1")  # in its place, with single studies
+    assert places[0].read_bytes() != pages[0]
+
+
 def test_show_copies_the_picture_out_of_the_bucket(cohort, capsys, tmp_path):
     key = read_table(latest_snapshot(cohort) / "studies.parquet")["study_key"][0].as_py()
     replace(cohort.picture(key), b"a picture")

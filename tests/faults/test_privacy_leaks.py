@@ -28,7 +28,14 @@ from vertebra_core.cohort.links import read_links
 from vertebra_core.cohort.snapshot import latest_snapshot
 
 TESTS = Path(__file__).resolve().parent.parent
-FLAGS = ("run.workers=1", "run.memory_gb=1.0", "run.deadline_s=15", "run.all_series=true", "run.shard_size=8")
+FLAGS = (
+    "run.workers=1",
+    "run.memory_gb=1.0",
+    "run.deadline_s=15",
+    "run.all_series=true",
+    "run.shard_size=8",
+    "run.report=true",
+)
 SECRET = "a secret of this test module"
 
 
@@ -102,7 +109,7 @@ def test_no_output_of_a_run_names_a_patient(place, request, runner, prefect_serv
     assert b"Traceback" not in night.stdout + night.stderr
     cohort = place / runner
     files = [p for p in cohort.rglob("*") if p.is_file() and cohort / "private" not in p.parents]
-    assert {p.suffix for p in files} >= {".parquet", ".json", ".jsonl", ".png"}
+    assert {p.suffix for p in files} >= {".parquet", ".json", ".jsonl", ".png", ".html"}
     if runner == "dask":
         files += [p for p in prefect_server.rglob("*") if p.is_file()]
         assert any(p.name.startswith("prefect.db") for p in files)

@@ -4,7 +4,11 @@ Denominators hold only what was measured: a NULL is neither a fracture nor a nor
 header does not give form a group of their own and are never filled in.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
 
 from vertebra_core.epidemiology.analysis import Analysis, Flow, Group, Prevalence, Trend
 from vertebra_core.epidemiology.by_patient import band_codes, patient_groups, standard_bands
@@ -30,19 +34,60 @@ def prevalence(tables: Tables, analysis: Analysis) -> Prevalence:
     EmptyBand
         An age band of the standard is empty in a group, and they may not be joined; or nobody has an age.
     """
+    return prevalence_of(gather(tables, analysis), analysis, tables.levels_in_view)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The index studies and vertebrae that an analysis counts; the same for all its groups.
+
+    Parameters
+    ----------
+    n_patients, with_measurement, age_unknown : int
+        As in `Flow`.
+    cases : Cases
+        Within the ages studied.
+    n_judged, worst : array [people]
+        Judged vertebrae of each patient and the smallest ratio among them.
+    """
+
+    n_patients: int
+    with_measurement: int
+    age_unknown: int
+    cases: Cases
+    n_judged: Int[np.ndarray, "people"]
+    worst: Float[np.ndarray, "people"]
+
+
+def gather(tables: Tables, analysis: Analysis) -> Gathered:
+    """Choose the index studies and take their vertebrae; `by`, bounds, intervals and standard play no part."""
     everyone = index_studies(tables.studies, tables.patients, analysis.index_rule)
     within = of_age(everyone, analysis.youngest, analysis.oldest)
     cases = cases_of(tables.vertebrae, everyone.filter(within), analysis.definition)
-    n_judged, worst = cases.per_patient()
+    aged = analysis.youngest is not None or analysis.oldest is not None
+    unknown = everyone["age_years"].null_count if aged else 0
+    return Gathered(tables.patients.num_rows, len(everyone), unknown, cases, *cases.per_patient())
+
+
+def prevalence_of(gathered: Gathered, analysis: Analysis, levels: pa.Table | None = None) -> Prevalence:
+    """The same as `prevalence`, of what was gathered with this index rule, definition and ages.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    analysis : Analysis
+    levels : pa.Table, optional
+        ``levels_in_view``; needed by level only.
+    """
+    cases, n_judged, worst = gathered.cases, gathered.n_judged, gathered.worst
     enough = n_judged >= max(analysis.min_vertebrae, 1)
     people, worst = cases.people.filter(enough), worst[enough]
     bands = standard_bands(people, analysis)
-    aged = analysis.youngest is not None or analysis.oldest is not None
     flow = Flow(
-        patients=tables.patients.num_rows,
-        with_measurement=len(everyone),
+        patients=gathered.n_patients,
+        with_measurement=gathered.with_measurement,
         of_age=len(cases.people),
-        age_unknown=everyone["age_years"].null_count if aged else 0,
+        age_unknown=gathered.age_unknown,
         analysed=len(people),
         vertebrae=int(n_judged.sum()),
         not_judged=len(cases.ratio) - int(n_judged.sum()),
@@ -50,7 +95,7 @@ def prevalence(tables: Tables, analysis: Analysis) -> Prevalence:
         without_sex=people["sex"].null_count,
         outside_standard=None if bands is None else int((band_codes(people, analysis, bands) < 0).sum()),
     )
-    by, levels = analysis.by, tables.levels_in_view
+    by = analysis.by
     return Prevalence(
         flow,
         analysis.min_vertebrae,

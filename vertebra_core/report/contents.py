@@ -7,12 +7,13 @@ from typing import Any
 
 from vertebra_core.cohort.snapshot import PROVENANCE
 from vertebra_core.epidemiology.analysis import MIN_VERTEBRAE, Analysis, Group, Prevalence
-from vertebra_core.epidemiology.cases import Tables, cases_of, vertebra_columns
+from vertebra_core.epidemiology.cases import Tables, vertebra_columns
 from vertebra_core.epidemiology.compare_definitions import DefinitionResult, compare_definitions
 from vertebra_core.epidemiology.noise_groups import CorrectedGroup, corrected_groups
 from vertebra_core.epidemiology.noise_model import NoiseModel
-from vertebra_core.epidemiology.prevalence import prevalence
-from vertebra_core.epidemiology.selection import RULE_SENTENCES, STUDY_COLUMNS, index_studies
+from vertebra_core.epidemiology.prevalence import Gathered, prevalence_of
+from vertebra_core.epidemiology.prevalence import gather as gather_cases
+from vertebra_core.epidemiology.selection import RULE_SENTENCES, STUDY_COLUMNS
 from vertebra_core.epidemiology.small_cells import hide_small
 from vertebra_core.epidemiology.standard_populations import STANDARDS
 from vertebra_core.epidemiology.standardise import EmptyBand
@@ -151,14 +152,14 @@ def gather(snapshot: Place, choices: Choices, noise: NoiseModel | None = None) -
     provenance = json.loads((snapshot / PROVENANCE).read_text())
     analysis = Analysis(grading=GradingSettings(**provenance["grading"]), min_vertebrae=choices.min_vertebrae)
     tables = read_tables(snapshot)
-    everybody = prevalence(tables, analysis)
-    people = index_studies(tables.studies, tables.patients, analysis.index_rule)
-    cases = cases_of(tables.vertebrae, people)
+    counted = gather_cases(tables, analysis)
+    cases, people = counted.cases, counted.cases.people
+    everybody = prevalence_of(counted, analysis)
     open_ = not choices.hide_small
 
     def ask(*by: StratumName) -> Prevalence:
         """Prevalence by strata, without small cells where they are to be hidden."""
-        answer = prevalence(tables, replace(analysis, by=by))
+        answer = prevalence_of(counted, replace(analysis, by=by), tables.levels_in_view)
         return answer if open_ else hide_small(answer)
 
     corrected = None
@@ -176,7 +177,7 @@ def gather(snapshot: Place, choices: Choices, noise: NoiseModel | None = None) -
         by_age_and_sex=ask("sex", "age_band"),
         by_sex=ask("sex") if open_ else None,
         by_age=ask("age_band") if open_ else None,
-        standardised=standardised_shares(tables, analysis, by_sex=open_),
+        standardised=standardised_shares(counted, analysis, by_sex=open_),
         by_level=ask("level"),
         spread=spread_by_level(cases),
         shapes=found[1] if open_ else hide_shapes(found[1]),
@@ -200,13 +201,13 @@ def read_tables(snapshot: Place) -> Tables:
     )
 
 
-def standardised_shares(tables: Tables, analysis: Analysis, by_sex: bool) -> tuple[StandardisedShare, ...]:
+def standardised_shares(counted: Gathered, analysis: Analysis, by_sex: bool) -> tuple[StandardisedShare, ...]:
     """Everybody, and each sex where asked for, by every standard population that is built in."""
     shares = []
     for name, standard in STANDARDS.items():
         asked = replace(analysis, standard=standard, by=("sex",) if by_sex else ())
         try:
-            answer = prevalence(tables, asked)
+            answer = prevalence_of(counted, asked)
         except EmptyBand:
             continue
         bands = answer.standard
