@@ -7,6 +7,8 @@
 #   make test-nightly                 the schedule, kills and hand-overs of real nights: about a quarter of an hour
 #   make test-unit test-property test-oracle test-faults test-end-to-end test-docs
 #   make fuzz      5,500 mutated series and volume files, and 300 studies through the whole product: about 20 minutes
+#   make faults    disturb whole runs for real, compare, and write the table of docs/reliability.md; SCENARIOS="worker
+#                  sandbox" plays those alone; as rootfor all of them; about half an hour
 #   make bench-discovery [PLACE=FOLDER]   stock-taking of 100,000 small files, two nights (docs/storage.md)
 #   make bench     how long each stage takes here, beside the figures of the last release
 #   make accuracy-phantoms            held-out phantoms, each setting alone, keypoints beside masks: about 100 minutes
@@ -32,7 +34,7 @@ COVERAGE := 90
 # Files of tests that run at a time; some start workers and servers of their own.
 PROCESSES ?= 2
 
-.PHONY: install demo test server test-nightly check fuzz bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test server test-nightly check fuzz faults bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -77,6 +79,9 @@ test-docs: $(STAMP)
 
 fuzz: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m fuzz_run --series 5000 --volumes 500 --studies 300
+
+faults: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m reliability $(SCENARIOS)
 
 bench-discovery: $(STAMP)
 	$(BIN)/python -m benchmarks.discovery $(or $(PLACE),build/discovery) --files 100000

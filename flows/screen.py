@@ -42,7 +42,7 @@ from vertebra_core.cohort.others import committed_others
 from vertebra_core.cohort.retries import read_lifted
 from vertebra_core.cohort.sentinels import Judged, Verdict
 from vertebra_core.cohort.snapshot import Snapshot
-from vertebra_core.errors import Reason, WrongUse
+from vertebra_core.errors import CouldNotRun, Reason, WrongUse
 from vertebra_core.reading.metadata import Metadata
 from vertebra_core.storage import Place, answering, place_of, said_by_store
 from vertebra_core.tables.schema import SCHEMA_VERSION
@@ -294,11 +294,17 @@ def open_cohort(layout: Layout) -> Pseudonyms:
     ------
     WrongUse
         The cohort was made with another secret or by an incompatible version.
+    CouldNotRun
+        What says so is damaged.
     """
     pseudonyms = open_pseudonyms(layout, os.environ.get(SECRET_VARIABLE))
     description = {"format": FORMAT, "made": now(), "secret_fingerprint": pseudonyms.fingerprint()}
     create(layout.description, json.dumps(description, indent=1).encode())
-    found = json.loads(layout.description.read_text())
+    try:
+        found = json.loads(layout.description.read_text())
+        found["format"], found["secret_fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CouldNotRun(f"{layout.description}: damaged; move it away, and it is made anew") from error
     if found["format"] != FORMAT:
         raise WrongUse(f"{layout.root}: format {found['format']}, this version knows {FORMAT}")
     if found["secret_fingerprint"] != pseudonyms.fingerprint():

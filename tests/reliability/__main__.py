@@ -2,12 +2,14 @@
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
+from flows.cli import interrupt
 from reliability import clocks, damage, disks, instants, odds, partners, stores, workers
 from reliability.scenario import Scenario, Seen
 from reliability.table import line_of, load, write_line
@@ -34,6 +36,7 @@ def main() -> int:
     wanted = parser.parse_args()
     if unknown := set(wanted.scenario) - set(names):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, interrupt)  # so that what was mounted and started is taken back
     folder = wanted.folder or Path(tempfile.mkdtemp(prefix="vertebra-faults-"))
     good = True
     for scenario in SCENARIOS:
@@ -61,7 +64,7 @@ def play(scenario: Scenario, folder: Path) -> tuple[Seen, str]:
         except Exception as error:
             traceback.print_exc()
             seen = Seen(1, "see what is wrong", (f"{type(error).__name__}: {str(error)[:300]}",))
-    return seen, line_of(scenario, seen, time.monotonic() - started, load())
+    return seen, line_of(scenario, seen, time.monotonic() - started, load()).replace(f"{folder}/", "")
 
 
 if __name__ == "__main__":

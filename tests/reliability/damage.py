@@ -85,7 +85,7 @@ def damaged_files(folder: Path) -> Seen:
     cases += [(pattern, damage, False) for pattern, some in TOLD.items() for damage in some]
     for number, (pattern, damage, mended) in enumerate(cases):
         cohort = f"damaged-{number}"
-        path = _copy(ground, cohort, pattern)
+        path = copy_of(ground, cohort, pattern)
         damage(path)
         spoilt = path.read_bytes() if path.is_file() else b""
         shutil.rmtree(Path(ground.cohort(cohort)) / "snapshots")  # so that everything is read again
@@ -103,7 +103,8 @@ def damaged_files(folder: Path) -> Seen:
     return Seen(len(cases), what, all_of(faults))
 
 
-def _copy(ground: Ground, cohort: str, pattern: str) -> Path:
+def copy_of(ground: Ground, cohort: str, pattern: str) -> Path:
+    """A file, by its pattern, of a copy of the cohort "whole", which is done."""
     root = Path(ground.cohort(cohort))
     shutil.copytree(ground.cohort("whole"), root)
     if pattern == "lock.json":

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 
+from engine_archive import fresh_fork_server
+
 from reliability.ground import SECRET, WAIT_SECONDS, Ended, Ground
 
 PRELOAD = ["torch", "engine_run", "engine_methods", "flows.screen", "flows.loop", "tasks.study", "reliability.forks"]
@@ -32,6 +34,7 @@ class Forks:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        fresh_fork_server()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
         forkserver._forkserver.ensure_running()

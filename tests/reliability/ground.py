@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from engine_archive import write_study
 from engine_methods import GOOD, RAISE, REFUSE
+from s3_server import die_with_parent
 
 from vertebra_core.cohort.commit import TEMPORARY
 from vertebra_core.cohort.layout import Layout
@@ -115,7 +116,12 @@ class Ground:
         everything = {**os.environ, **paths, **self.environment, **environment}
         with open(self.output(output or cohort), "wb") as sink:
             return subprocess.Popen(
-                [*before, *self.command(cohort, *words)], cwd=self.folder, stdout=sink, stderr=sink, env=everything
+                [*before, *self.command(cohort, *words)],
+                cwd=self.folder,
+                stdout=sink,
+                stderr=sink,
+                env=everything,
+                preexec_fn=die_with_parent,
             )
 
     def output(self, cohort: str) -> Path:

@@ -232,8 +232,11 @@ def _look(layout: Layout, now: float) -> tuple[Held | None, Version | None]:
         if version is None:
             return None, None
         data = version.data
-    document = json.loads(data)
-    if document["owner"] is None:
+    try:
+        document = json.loads(data)
+        if document["owner"] is None:
+            return None, version
+    except (ValueError, KeyError, TypeError):  # damaged: whoever wrote it learns at its next renewal that it lost it
         return None, version
     age = now - document["renewed"] if version is None else version.age_s
     return Held(document["run"], Owner(**document["owner"]), age), version

@@ -337,9 +337,10 @@ def _remove_unfinished(layout: Layout) -> None:
 
 def _latest(layout: Layout) -> dict | None:
     try:
-        return json.loads(layout.latest.read_text())
-    except FileNotFoundError:
+        found = json.loads(layout.latest.read_text())
+    except (FileNotFoundError, ValueError):  # damaged is as good as none: the next run publishes anew
         return None
+    return found if isinstance(found, dict) and {"snapshot", "content", "rows"} <= set(found) else None
 
 
 def _write_json(path: Place, document: Mapping[str, Any]) -> None:
