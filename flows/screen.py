@@ -302,12 +302,12 @@ def open_cohort(layout: Layout) -> Pseudonyms:
     create(layout.description, json.dumps(description, indent=1).encode())
     try:
         found = json.loads(layout.description.read_text())
-        found["format"], found["secret_fingerprint"]
+        version, fingerprint = found["format"], found["secret_fingerprint"]
     except (ValueError, KeyError, TypeError) as error:
         raise CouldNotRun(f"{layout.description}: damaged; move it away, and it is made anew") from error
-    if found["format"] != FORMAT:
-        raise WrongUse(f"{layout.root}: format {found['format']}, this version knows {FORMAT}")
-    if found["secret_fingerprint"] != pseudonyms.fingerprint():
+    if version != FORMAT:
+        raise WrongUse(f"{layout.root}: format {version}, this version knows {FORMAT}")
+    if fingerprint != pseudonyms.fingerprint():
         raise WrongUse(f"{layout.root} was made with another pseudonym secret ({SECRET_VARIABLE}): keys would differ")
     return pseudonyms
 
