@@ -7,7 +7,6 @@ another version wrote, counts as absent: then every file of that archive is open
 from vertebra_core.cohort.commit import private_folder, replace
 from vertebra_core.cohort.identity import Pseudonyms
 from vertebra_core.cohort.layout import Layout
-from vertebra_core.cohort.seal import is_broken
 from vertebra_core.reading.index import Memory, usable
 from vertebra_core.reading.scan import Notes
 from vertebra_core.settings import ReadingSettings
@@ -24,13 +23,7 @@ def recall(layout: Layout, pseudonyms: Pseudonyms, settings: ReadingSettings) ->
             data = layout.index(pseudonyms.archive_key(archive)).read_bytes()
         except FileNotFoundError:
             return None
-        if is_broken(data):
-            return None
-        try:
-            table = pq.read_table(pa.BufferReader(data))
-        except (OSError, pa.ArrowException):
-            return None
-        return Memory(table, settings) if usable(table) else None
+        return Memory(data, settings) if usable(data) else None
 
     return Notes(_load)
 

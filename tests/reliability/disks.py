@@ -8,7 +8,7 @@ from reliability.forks import Forks
 from reliability.ground import COULD_NOT_RUN, DONE, DONE_WITH_FAILURES, MIXED, Ground
 from reliability.scenario import Scenario, Seen, all_of
 
-PARTS = {"results": 60, "pictures": 8, "snapshots": 60, "private": 8, "logs": 8, "inventory": 8}
+PARTS = {"results": 60, "pictures": 8, "snapshots": 24, "private": 8, "logs": 8, "inventory": 8}
 """Parts of a cohort, and KiB that are not enough for each."""
 ENOUGH = "64m"
 
