@@ -10,6 +10,7 @@
 #   make faults    disturb whole runs for real, compare, and write the table of docs/reliability.md; SCENARIOS="worker
 #                  sandbox" plays those alone; as rootfor all of them; about half an hour
 #   make bench-discovery [PLACE=FOLDER]   stock-taking of 100,000 small files, two nights (docs/storage.md)
+#   make bench-engine [PLACE=FOLDER]  what the engine costs beside studies of 5 ms: 1,000 to 20,000 of them (docs/engine.md)
 #   make bench     how long each stage takes here, beside the figures of the last release
 #   make accuracy-phantoms            held-out phantoms, each setting alone, keypoints beside masks: about 100 minutes
 #   make accuracy-real CT=FOLDER      annotated CT, each patient left out in training: a night (docs/accuracy.md)
@@ -34,7 +35,7 @@ COVERAGE := 90
 # Files of tests that run at a time; some start workers and servers of their own.
 PROCESSES ?= 2
 
-.PHONY: install demo test server test-nightly check fuzz faults bench bench-discovery accuracy-phantoms accuracy-real prevalence-scale noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test server test-nightly check fuzz faults bench bench-discovery bench-engine accuracy-phantoms accuracy-real prevalence-scale noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -85,6 +86,9 @@ faults: $(STAMP)
 
 bench-discovery: $(STAMP)
 	$(BIN)/python -m benchmarks.discovery $(or $(PLACE),build/discovery) --files 100000
+
+bench-engine: $(STAMP)
+	$(BIN)/python -m benchmarks.engine $(or $(PLACE),build/engine) --studies 1000 3000 10000 20000
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

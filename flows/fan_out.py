@@ -1,5 +1,6 @@
 """Fan out: the shards of a run as Prefect tasks on a Dask cluster (`flows.cluster`)."""
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -77,25 +78,37 @@ def _fan_out(layout: Layout, run: str, shards: Sequence[Queued], settings: InFor
         check_workers(cluster, settings, layout, run, shards[0].name)
         fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
         with dask.annotate(resources=cluster.asks):
-            queued = [asdict(one) for one in shards]
-            left = fan_out(str(layout.root.resolve()), run, queued, cluster.slots, asdict(settings.run))
+            write_queue(layout, run, shards)
+            left = fan_out(str(layout.root.resolve()), run, len(shards), cluster.slots, asdict(settings.run))
     return [Queued(**one) for one in left]
 
 
+def write_queue(layout: Layout, run: str, shards: Sequence[Queued]) -> None:
+    """Put down what the flow is to hand out: Prefect takes no more than 0.5 MiB of parameters, some 8,000 shards."""
+    replace_file(layout.queue(run), json.dumps([asdict(one) for one in shards]).encode(), mode=0o600)
+
+
+def read_queue(layout: Layout, run: str) -> list[Queued]:
+    """What `write_queue` wrote."""
+    return [Queued(**one) for one in json.loads(layout.queue(run).read_bytes())]
+
+
 @flow(name="screen-shards", persist_result=False, validate_parameters=False)
-def screen_shards(cohort: str, run: str, shards: list[dict], workers: int, settings: dict) -> list[dict]:
+def screen_shards(cohort: str, run: str, n_shards: int, workers: int, settings: dict) -> list[dict]:
     """Fan out with a window of one shard per worker; what is committed is told by the ledger, not by this flow.
 
     A wider window would let a dying worker take innocent shards with it. Futures are dropped when they are read:
-    a held result that is lost with its worker would be computed again.
+    a held result that is lost with its worker would be computed again. ``n_shards`` is for people; which they are
+    stands in the private folder (`read_queue`).
 
     Returns
     -------
     list of dict
         Shards that are left (`Queued`), because the hour has come or because the cluster lost all its workers.
     """
-    window = Window(Layout(place_of(cohort)), run, workers, RunSettings(**settings))
-    return [asdict(one) for one in window.run(Queued(**one) for one in shards)]
+    layout = Layout(place_of(cohort))
+    window = Window(layout, run, workers, RunSettings(**settings))
+    return [asdict(one) for one in window.run(read_queue(layout, run))]
 
 
 class Window:

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_cases import Grid, save, write_b0
 from engine_archive import slice_dataset, write_study
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vertebra_core.cohort.commit import parquet_bytes
@@ -52,10 +52,10 @@ def night(archive: Path, memory: Memory | None = None):
     return headers, notes
 
 
-def remembered(notes: Notes, archive: Path, settings: ReadingSettings = SETTINGS) -> Memory:
+def remembered(notes: Notes, archive: Path, judged_by: ReadingSettings = SETTINGS) -> Memory:
     data = notes.learnt[str(archive)].parquet()
     assert usable(data)
-    return Memory(data, settings)
+    return Memory(data, judged_by)
 
 
 def comparable(header):
@@ -147,6 +147,7 @@ def test_of_a_damaged_batch_the_files_are_opened_again_and_the_others_are_known(
 TEXT = st.text("ab/\ud800\x00é🦴 ", max_size=6)
 
 
+@settings(deadline=None)  # a file is written each time
 @given(st.lists(st.tuples(TEXT.filter(bool), TEXT, st.sampled_from(list(Reason))), unique_by=lambda one: one[0]))
 def test_any_names_and_reasons_are_kept(files):
     recorder, kept = Recorder(SETTINGS), []

@@ -154,6 +154,9 @@ class Layout:
     def plans(self, run: str) -> Place:
         return self.private / "plans" / run
 
+    def queue(self, run: str) -> Place:
+        return self.plans(run) / "queue.json"
+
     def plan(self, run: str, shard: str) -> Place:
         return self.plans(run) / f"{shard}.json.gz"
 
