@@ -22,7 +22,7 @@ from flows.cli import one_line
 from flows.progress import progress_line, watched
 from flows.screen import Night, screen_archives
 from flows.settings import InForce, load_settings
-from flows.stale import bury_dead, sign
+from flows.stale import bury_dead, of_deployment, sign
 from tasks.artifacts import DRIFT, FAILURES, FLOW, LINKS, THROUGHPUT, links_artifact, progress_artifact, table_artifact
 from tasks.cohort_report import REPORT_FILE
 from tasks.method import SHIPPED
@@ -105,16 +105,15 @@ def sign_and_bury() -> None:
     with get_client(sync_client=True) as client:
         sign(client, UUID(flow_run.id))
         deployment = client.read_flow_run(UUID(flow_run.id)).deployment_id
-        name = client.read_deployment(deployment).name if deployment else None
 
-    async def bury() -> None:
+    async def bury(deployment: UUID) -> None:
         """Set what died to Crashed."""
         async with get_client() as client:
-            for run in await bury_dead(client, [name]):
+            for run in await bury_dead(client, **of_deployment(deployment)):
                 say(f"run {run.name} had died: set to Crashed")
 
-    if name:
-        asyncio.run(bury())
+    if deployment:
+        asyncio.run(bury(deployment))
 
 
 def screen_when_free(archives: list[str], cohort: str, settings: InForce, method: str) -> Night:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import yaml
@@ -29,9 +29,18 @@ from pydantic import TypeAdapter
 
 from flows.server import ALWAYS, DISCREET, environment, wait_until_healthy
 from flows.server_process import LOOPBACK
-from flows.stale import HEARTBEAT_SECONDS, ActiveRun, active_runs, ask_to_wind_up, bury_dead, watch_heartbeats
+from flows.stale import (
+    HEARTBEAT_SECONDS,
+    ActiveRun,
+    active_runs,
+    ask_to_wind_up,
+    bury_dead,
+    of_deployments,
+    watch_heartbeats,
+)
 from flows.supervise import Child
 from vertebra_core.errors import CouldNotRun, WrongUse
+from vertebra_core.storage import is_url
 
 KEEP_RUNS_DAYS = 60
 """Age beyond which the server forgets runs; a night of 500 shards is about 10 MB of its database."""
@@ -75,10 +84,15 @@ class Serving:
 
 @dataclass(frozen=True)
 class Deployments:
-    """What a file of deployments says of them all: the work pool, and their names."""
+    """What a file of deployments says of them all: the work pool, their names, and the archives they read."""
 
     pool: str
     names: tuple[str, ...]
+    archives: tuple[str, ...] = ()
+
+    def filters(self) -> dict[str, Any]:
+        """Which runs are theirs."""
+        return of_deployments(self.pool, self.names)
 
 
 def serve(serving: Serving, say: Callable[[str], None]) -> None:
@@ -103,6 +117,7 @@ def serve(serving: Serving, say: Callable[[str], None]) -> None:
             asyncio.run(tell_of_dead(deployments, datetime.now(UTC), say))
             worker.start()
             tell(serving, asyncio.run(due_dates(deployments.names)), say)
+            tell_missing(serving, deployments, say)
             look_after([child for child in (server, worker) if child], deployments, say)
         except KeyboardInterrupt:
             say("stopping: nights finish what they have begun")
@@ -131,11 +146,13 @@ def read_config(config: Path) -> Deployments:
         found = document["deployments"]
         pools = {deployment["work_pool"]["name"] for deployment in found}
         names = tuple(deployment["name"] for deployment in found)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        parameters = [deployment.get("parameters") or {} for deployment in found]
+        archives = tuple(dict.fromkeys(str(one) for some in parameters for one in some.get("archives", ())))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise WrongUse(f"{config}: not a file of deployments ({type(error).__name__}: {error})") from error
     if len(pools) != 1:
         raise WrongUse(f"{config}: all deployments must use one work pool, found {', '.join(sorted(pools))}")
-    return Deployments(pools.pop(), names)
+    return Deployments(pools.pop(), names, archives)
 
 
 @contextmanager
@@ -257,6 +274,13 @@ def tell(serving: Serving, due: list[Due], say: Callable[[str], None]) -> None:
     say("Ctrl-C stops everything; started again, it goes on with the same schedules")
 
 
+def tell_missing(serving: Serving, deployments: Deployments, say: Callable[[str], None]) -> None:
+    """Say which archives are not there: not mounted yet, or the file is still as it came."""
+    for archive in deployments.archives:
+        if not is_url(archive) and not (serving.config.resolve().parent / archive).exists():
+            say(f"no such archive now: {archive}; the place stands in {serving.config}")
+
+
 def look_after(children: Sequence[Child], deployments: Deployments, say: Callable[[str], None]) -> NoReturn:
     """Keep the children running and tell the server of runs that died, until interrupted."""
     looked, since = time.monotonic(), datetime.now(UTC)
@@ -276,7 +300,7 @@ async def tell_of_dead(deployments: Deployments, worker_since: datetime, say: Ca
         async with get_client() as client:
             workers = await client.read_workers_for_work_pool(deployments.pool)
             others = [one for one in workers if one.name != worker_name() and one.status == WorkerStatus.ONLINE]
-            for run in await bury_dead(client, deployments.names, None if others else worker_since):
+            for run in await bury_dead(client, None if others else worker_since, **deployments.filters()):
                 say(f"run {run.name} had died: set to Crashed, the next one goes on where it stopped")
 
 
@@ -286,7 +310,7 @@ def wind_up(deployments: Deployments, seconds: float, say: Callable[[str], None]
     async def active() -> list[ActiveRun]:
         """Runs that the server takes for alive."""
         async with get_client() as client:
-            return await active_runs(client, deployments.names)
+            return await active_runs(client, **deployments.filters())
 
     try:
         asked = ask_to_wind_up(asyncio.run(active()))

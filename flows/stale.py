@@ -7,20 +7,24 @@ Where nobody can look, an automation waits for the heartbeats to stop (`watch_he
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
+    DeploymentFilterId,
     DeploymentFilterName,
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.actions import ChangeFlowRunState
@@ -71,13 +75,24 @@ def sign(client: SyncPrefectClient, flow_run: UUID) -> None:
     client.update_flow_run_labels(flow_run, {SIGNATURE: json.dumps(asdict(this_process()))})
 
 
-async def active_runs(client: PrefectClient, deployments: Iterable[str]) -> list[ActiveRun]:
-    """The runs of deployments, given by name, that the server takes for alive."""
-    found = await client.read_flow_runs(
-        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(deployments))),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ACTIVE)))),
-    )
+async def active_runs(client: PrefectClient, **whose: Any) -> list[ActiveRun]:
+    """The runs that the server takes for alive; ``whose`` are filters of `PrefectClient.read_flow_runs`."""
+    states = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ACTIVE)))
+    found = await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=states), **whose)
     return [_active(run) for run in found]
+
+
+def of_deployments(pool: str, names: Sequence[str]) -> dict[str, Any]:
+    """The filters for all runs of deployments of a work pool."""
+    return {
+        "work_pool_filter": WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        "deployment_filter": DeploymentFilter(name=DeploymentFilterName(any_=list(names))),
+    }
+
+
+def of_deployment(identifier: UUID) -> dict[str, Any]:
+    """The filters for all runs of one deployment."""
+    return {"deployment_filter": DeploymentFilter(id=DeploymentFilterId(any_=[identifier]))}
 
 
 def _active(run: FlowRun) -> ActiveRun:
@@ -110,11 +125,18 @@ def is_dead(run: ActiveRun, worker_since: datetime | None = None) -> bool:
         return True
 
 
-async def bury_dead(
-    client: PrefectClient, deployments: Iterable[str], worker_since: datetime | None = None
-) -> list[ActiveRun]:
-    """Set the runs whose process is dead to Crashed, with the flows they had started; returns them."""
-    dead = [run for run in await active_runs(client, deployments) if is_dead(run, worker_since)]
+async def bury_dead(client: PrefectClient, worker_since: datetime | None = None, **whose: Any) -> list[ActiveRun]:
+    """Set the runs whose process is dead to Crashed, with the flows they had started; returns them.
+
+    Parameters
+    ----------
+    client : PrefectClient
+    worker_since : datetime, optional
+        As for `is_dead`.
+    **whose
+        As for `active_runs`.
+    """
+    dead = [run for run in await active_runs(client, **whose) if is_dead(run, worker_since)]
     for run in dead:
         parts = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(

@@ -18,7 +18,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows import supervise
 from flows.cli import main
-from flows.serve import Deployments, Serving, only_one, read_config, settings_of, start_server
+from flows.serve import Deployments, Serving, only_one, read_config, settings_of, start_server, tell_missing
 from flows.settings import load_settings
 from flows.stale import ActiveRun, is_dead
 from flows.supervise import Child
@@ -162,7 +162,7 @@ def test_the_deployments_of_the_project_name_flows_that_take_their_parameters():
     nightly = document["deployments"][0]
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
     assert nightly["schedules"][0]["timezone"]
-    assert read_config(ROOT / "prefect.yaml") == Deployments("vertebra", tuple(names))
+    assert read_config(ROOT / "prefect.yaml") == Deployments("vertebra", tuple(names), ("/archive/ct",))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,14 @@ def test_a_file_that_is_no_file_of_deployments_is_refused(tmp_path, text, says):
     (tmp_path / "prefect.yaml").write_text(text)
     with pytest.raises(WrongUse, match=says):
         read_config(tmp_path / "prefect.yaml")
+
+
+def test_an_archive_that_is_not_there_is_told(tmp_path):
+    (tmp_path / "here").mkdir()
+    said: list[str] = []
+    found = Deployments("vertebra", ("nightly",), ("here", "/nowhere/ct", "s3://bucket/ct"))
+    tell_missing(Serving(tmp_path / "prefect.yaml", tmp_path), found, said.append)
+    assert said == [f"no such archive now: /nowhere/ct; the place stands in {tmp_path / 'prefect.yaml'}"]
 
 
 def test_a_missing_file_is_one_line_and_wrong_use(tmp_path, monkeypatch, capsys):
