@@ -24,6 +24,9 @@ from vertebra_core.study import StudyResult, Watch
 from vertebra_core.volume import Volume
 
 GOOD, EXIT, SEGFAULT, HANG, GROW, RAISE, REFUSE, EXIT_ONCE, SLOW, KEEP, NEEDY, SPOILED, KILL_WORKER, CROWDED = range(14)
+SLOWER = 14
+HURRY = "ENGINE_TEST_HURRY"
+"""Variable; where it is set, SLOWER is not slow."""
 ONCE = "ENGINE_TEST_ONCE"
 """Variable naming a file that EXIT_ONCE leaves behind the first time."""
 KEPT_MIB, NEEDED_MIB = 110, 440
@@ -72,6 +75,8 @@ def _do_as_marked(volume: Volume, settings: Settings, watch: Watch) -> StudyResu
         time.sleep(60)
     if mark == CROWDED and tasks.study._reader.held_bytes() != 0:
         os._exit(3)  # as if the study that is read ahead had done it
+    if mark == SLOWER and HURRY not in os.environ:
+        time.sleep(3.0)
     if mark == SLOW:
         time.sleep(0.5)
     return _result(volume)

@@ -28,7 +28,7 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 LONG_SECONDS = 900.0
 """Longest wait for anything; the machine may be busy with other tests."""
-PROFILE = "[run]\nworkers = 1\nshard_size = 4\nsettle_minutes = 0.0\n"
+PROFILE = "[run]\nworkers = 1\nshard_size = 2\nsettle_minutes = 0.0\n"
 
 Found = TypeVar("Found")
 
