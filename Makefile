@@ -14,7 +14,9 @@
 #   make bench     how long each stage takes here, beside the figures of the last release
 #   make accuracy-phantoms            held-out phantoms, each setting alone, keypoints beside masks: about 100 minutes
 #   make accuracy-real CT=FOLDER      annotated CT, each patient left out in training: a night (docs/accuracy.md)
+#   make tables-scale                 main queries over a million made studies in DuckDB; publishing 200,000 studies
 #   make prevalence-scale             time vertebra prevalence on a million made studies
+#   make replicate-noise CT=FOLDER    the noise of the shipped networks from their own replicate reads: about ten minutes
 #   make noise-study                  made cohorts with known truth, read with noise and corrected: about an hour
 #   make wheel-check  build the wheel, install it elsewhere and screen with it: what the container file does, without one
 #   make install   the environment in .venv, alone
@@ -35,7 +37,7 @@ COVERAGE := 90
 # Files of tests that run at a time; some start workers and servers of their own.
 PROCESSES ?= 2
 
-.PHONY: install demo test server test-nightly check fuzz faults bench bench-discovery bench-engine accuracy-phantoms accuracy-real prevalence-scale noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
+.PHONY: install demo test server test-nightly check fuzz faults bench bench-discovery bench-engine accuracy-phantoms accuracy-real prevalence-scale tables-scale replicate-noise noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -106,6 +108,13 @@ accuracy-real: $(STAMP)
 
 prevalence-scale: $(STAMP)
 	$(BIN)/python -m benchmarks.prevalence_scale --folder build/prevalence-scale
+
+tables-scale: $(STAMP)
+	$(BIN)/python -m benchmarks.tables_scale --folder build/prevalence-scale --publish build/tables-scale
+
+replicate-noise: $(STAMP)
+	@test -n "$(CT)" || { echo "name the folder of annotated CT: make replicate-noise CT=FOLDER"; exit 1; }
+	$(BIN)/python -m benchmarks.replicate_noise --images $(CT) --annotations $(CT)/annotations
 
 noise-study: $(STAMP)
 	$(BIN)/python -m benchmarks.noise --out build/noise-study.jsonl

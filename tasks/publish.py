@@ -17,6 +17,7 @@ from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.ledger import MethodIdentity, choose, commit_shard, committed, done_inputs
 from vertebra_core.cohort.others import choose_others, committed_others
 from vertebra_core.cohort.snapshot import Snapshot, publish
+from vertebra_core.epidemiology.noise_model import known_noise
 from vertebra_core.errors import CouldNotRun, Reason
 from vertebra_core.settings import Settings
 from vertebra_core.tables.outcome import Status
@@ -177,6 +178,7 @@ def publish_snapshot(
         **asdict(identity),
         "settings": {name: section for name, section in asdict(settings).items() if name not in ("grading", "privacy")},
         "patients_index_rule": INDEX_RULE,
+        "noise": known_noise(identity.model_digest),
         "studies_still_due": settled.left,
         "sentinels": sentinels,
     }

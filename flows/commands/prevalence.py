@@ -38,7 +38,7 @@ def prevalence(
     sp: float | None = None,
     se_n: int | None = None,
     sp_n: int | None = None,
-    noise: Annotated[bool, Parameter(negative=())] = False,
+    noise: Literal["own", "shipped"] | None = None,
     compare_definitions: Annotated[bool, Parameter(negative=())] = False,
     hide_small: Annotated[bool, Parameter(negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
@@ -91,7 +91,8 @@ def prevalence(
     sp_n
         Patients without fracture on whom the specificity was estimated (needs --se-n).
     noise
-        Correct the shares for the noise of the heights, as `vertebra noise` measured it (half a minute a group).
+        Correct the shares for the noise of the heights (half a minute a group): own, as `vertebra noise` measured it
+        and left it beside the cohort, or shipped, from replicate reads of phantoms and public CT by these networks.
     compare_definitions
         Show all definitions side by side instead.
     hide_small
@@ -141,7 +142,7 @@ def prevalence(
         collapse=empty_bands == "join",
         accuracy=_accuracy(se, sp, se_n, sp_n),
     )
-    tables = _tables(snapshot, analysis, heights=compare_definitions or noise)
+    tables = _tables(snapshot, analysis, heights=compare_definitions or noise is not None)
     about = {
         "snapshot": snapshot.name,
         **_choices(analysis),
@@ -159,7 +160,7 @@ def prevalence(
         answer = count(tables, analysis)
     except (EmptyBand, ValueError) as error:
         raise WrongUse(str(error)) from None
-    corrected = _corrected(layout.root, snapshot, tables, analysis) if noise else ()
+    corrected = _corrected(noise, layout.root, snapshot, tables, analysis) if noise else ()
     if hide_small:
         answer = small_cells.hide_small(answer)
     units = ("patients", "vertebrae") if grades else ()
@@ -224,12 +225,13 @@ def _accuracy(se: float | None, sp: float | None, se_n: int | None, sp_n: int | 
         raise WrongUse(str(error)) from None
 
 
-def _corrected(root: "Place", snapshot: "Place", tables: "Tables", analysis: "Analysis"):
-    """Every group corrected for the noise that lies beside the cohort."""
+def _corrected(which: str, root: "Place", snapshot: "Place", tables: "Tables", analysis: "Analysis"):
+    """Every group corrected for the noise that lies beside the cohort, or for that of the shipped networks."""
     from vertebra_core.epidemiology.noise_groups import corrected_groups
-    from vertebra_core.epidemiology.noise_model import NOISE_FILE, digest_of, read_noise
+    from vertebra_core.epidemiology.noise_model import NOISE_FILE, SHIPPED, digest_of, read_noise
 
-    return corrected_groups(tables, analysis, read_noise(root / NOISE_FILE), digest_of(snapshot))
+    place = SHIPPED if which == "shipped" else root / NOISE_FILE
+    return corrected_groups(tables, analysis, read_noise(place), digest_of(snapshot))
 
 
 def _tables(snapshot: "Place", analysis: "Analysis", heights: bool) -> "Tables":

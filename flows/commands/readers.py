@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flows.agreement_tables import interval
 from flows.printing import number, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def readers(
     """
     from vertebra_core.errors import WrongUse
     from vertebra_core.evaluation.agreement import agreement, readers_as_classifiers
+    from vertebra_core.evaluation.reader_intervals import reader_intervals
     from vertebra_core.evaluation.readings import find_spacing, join, read_series, read_spacings
 
     series = read_series(folder)
@@ -44,8 +46,9 @@ def readers(
     if not len(readings.pairs):
         raise WrongUse(f"{folder}: no vertebra was marked by two readers")
     table, classifiers = agreement(readings), readers_as_classifiers(readings)
+    ranges = reader_intervals(readings)
     if as_json:
-        print_json({"agreement": table, "reader_as_classifier": classifiers})
+        print_json({"agreement": table, "reader_as_classifier": classifiers, "intervals": ranges})
         return
     _print_counts(table)
     print_table("Agreement between readers (mm)", ["", "value"], _rows(table), text=["value"])
@@ -53,6 +56,8 @@ def readers(
     print_table("Difference of G by mean G of the pair", ["mean G", "rms"], rows)
     _print_confusion(table)
     _print_classifiers(classifiers)
+    rows = [[name, interval(one.value, one.low, one.high)] for name, one in ranges.items()]
+    print_table(f"95 % intervals, the {table.series} CTs as units", ["", "value"], rows, text=["value"])
 
 
 def _print_counts(table: "Agreement") -> None:

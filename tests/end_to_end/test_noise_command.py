@@ -104,7 +104,7 @@ def measured(tmp_path_factory) -> str:
 
 
 def test_prevalence_has_the_corrected_curve_beside_the_one_as_read(measured, capsys):
-    assert main(["prevalence", measured, "--noise", "--json"]) == 0
+    assert main(["prevalence", measured, "--noise", "own", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     found = document["noise_corrected"][-1]["answer"]
     mild = {unit: next(one for one in found[unit] if one["threshold"] == 0.80) for unit in ("patients", "vertebrae")}
@@ -116,7 +116,7 @@ def test_prevalence_has_the_corrected_curve_beside_the_one_as_read(measured, cap
 
 
 def test_a_correction_that_would_not_hold_is_told_as_not_corrected(measured, capsys):
-    assert main(["prevalence", measured, "--noise", "--min-vertebrae", "13"]) == 0
+    assert main(["prevalence", measured, "--noise", "own", "--min-vertebrae", "13"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "all: not corrected:" in out
     assert "150 are needed" in out
@@ -126,6 +126,6 @@ def test_noise_of_other_networks_is_refused(measured, capsys):
     document = Path(measured) / "noise.json"
     before = document.read_text()
     document.write_text(before.replace(DIGEST, "ffff"))
-    assert main(["prevalence", measured, "--noise"]) == 2
+    assert main(["prevalence", measured, "--noise", "own"]) == 2
     document.write_text(before)
     assert "the noise is of networks ffff" in capsys.readouterr().err

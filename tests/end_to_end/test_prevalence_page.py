@@ -117,8 +117,8 @@ def test_what_a_person_reads(ask, words, expected):
         ("--min-vertebrae 0", "at least 1"),
         ("--youngest 70 --oldest 60", "nobody is both"),
         ("--compare-definitions --by sex", "goes without"),
-        ("--noise", "no measured noise"),
-        ("--noise --hide-small", "cannot be hidden"),
+        ("--noise own", "no measured noise"),
+        ("--noise own --hide-small", "cannot be hidden"),
     ],
 )
 def test_wrong_use_is_one_clear_line(ask, words, complaint):

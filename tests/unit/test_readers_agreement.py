@@ -7,6 +7,7 @@ import pytest
 
 from flows.cli import main
 from vertebra_core.evaluation.agreement import agreement, difference, distances, readers_as_classifiers
+from vertebra_core.evaluation.reader_intervals import reader_intervals
 from vertebra_core.evaluation.readings import join, match_readings, read_series, read_spacings
 
 UID = "1.2.3."
@@ -137,3 +138,56 @@ def test_the_command_prints_and_speaks_json(capsys, tmp_path):
     assert "2.00 (0.00), 2.00, 2.00" in capsys.readouterr().out
     assert main(["readers", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"]["centre_mm"]["mean"] == 2.0
+
+
+@pytest.fixture
+def many_readings(tmp_path):
+    """Twelve CTs with six vertebrae, three readers each, whose heights err by 1 mm."""
+    rng = np.random.default_rng(8)
+    for number in range(12):
+        true = rng.normal(20, 1.5, (6, 3)) * np.where(rng.random((6, 1)) < 0.3, [0.7, 1, 1], 1)
+        read = {
+            name: [vertebra(30.0 * i, three + rng.normal(0, 1, 3)) for i, three in enumerate(true)]
+            for name in "abc"[: 2 + number % 2]
+        }
+        written(tmp_path, read, f"ct{number:02d}")
+    series = read_series(tmp_path)
+    return join(series, {f"ct{number:02d}": (1.0, 1.0) for number in range(12)})
+
+
+def test_intervals_hold_the_figures_that_are_printed(many_readings):
+    """Each figure comes from its own code; kappa is scikit-learn's, the area that of the classifier."""
+    table, found = agreement(many_readings), reader_intervals(many_readings)
+    assert found["ICC(1,1) of G"].value == pytest.approx(table.icc)
+    assert found["limits of agreement of G, -+"].value == pytest.approx(table.g.limits)
+    for name, kappa in table.kappa.items():
+        assert found[f"kappa, {name}"].value == pytest.approx(kappa)
+    for bound, kappa in table.kappa_at.items():
+        assert found[f"kappa, G <= {bound}"].value == pytest.approx(kappa)
+    for one in readers_as_classifiers(many_readings):
+        if (one.truth, one.unit) == ("one other reader", "vertebra"):
+            assert found[f"ROC AUC, one other reader, G <= {one.bound:.2f}"].value == pytest.approx(one.auc)
+    for one in found.values():
+        assert one.low < one.value < one.high
+
+
+def test_the_interval_of_the_icc_is_that_of_a_bootstrap_that_reads_again(many_readings):
+    slow = []
+    rng = np.random.default_rng(1)
+    numbers = np.unique(many_readings.series)
+    for _ in range(300):
+        rows = [np.flatnonzero(many_readings.series == number) for number in rng.choice(numbers, len(numbers))]
+        size = int(many_readings.vertebra.max()) + 1
+        vertebrae = np.concatenate([many_readings.vertebra[of] + i * size for i, of in enumerate(rows)])
+        slow.append(one_way_icc(many_readings.g[np.concatenate(rows)], vertebrae))
+    one = reader_intervals(many_readings)["ICC(1,1) of G"]
+    assert (one.low, one.high) == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.06)
+
+
+def one_way_icc(g: np.ndarray, vertebra_: np.ndarray) -> float:
+    groups = [own for own in (g[vertebra_ == name] for name in np.unique(vertebra_)) if len(own) > 1]
+    n, total = np.array([len(own) for own in groups]), np.concatenate(groups)
+    within = sum(((own - own.mean()) ** 2).sum() for own in groups) / (n.sum() - len(n))
+    between = sum(len(own) * (own.mean() - total.mean()) ** 2 for own in groups) / (len(n) - 1)
+    size = (n.sum() - (n**2).sum() / n.sum()) / (len(n) - 1)
+    return (between - within) / (between + (size - 1) * within)

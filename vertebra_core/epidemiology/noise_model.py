@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from vertebra_core.storage import Place
 
 NOISE_FILE = "noise.json"
 """Its name in the folder of a cohort."""
+SHIPPED = Path(__file__).parents[1] / "weights" / NOISE_FILE
+"""Noise of the networks that are shipped, from replicate reads of phantoms and public CT (``make replicate-noise``)."""
+UNITS = "mm2; errors of (ha-hp, hm-hp) of one read"
 KIND, FORMAT = "vertebra height noise", 1
 ASKED_PATIENTS = 40
 """Patients of a replicate study; fewer are taken, and said (docs/noise.md)."""
@@ -119,6 +123,31 @@ def check_noise(noise: NoiseModel | None, model_digest: str) -> NoiseModel:
     return noise
 
 
+def known_noise(model_digest: str) -> dict[str, Any] | None:
+    """What is known of the noise of these networks from their own replicate reads, for the metadata of a snapshot.
+
+    Returns
+    -------
+    dict or None
+        Without the draws, which `SHIPPED` holds; None for other networks than the shipped ones.
+    """
+    try:
+        noise = read_noise(SHIPPED)
+    except WrongUse:
+        return None
+    if noise.model_digest != model_digest:
+        return None
+    return {
+        "measured_on": noise.measured_on,
+        "source": noise.source,
+        "units": UNITS,
+        "classes": [
+            {name: value for name, value in _class_document(one).items() if not name.startswith("draws")}
+            for one in noise.classes
+        ],
+    }
+
+
 def digest_of(snapshot: Place) -> str:
     """Digest of the networks that measured a snapshot.
 
@@ -141,7 +170,7 @@ def write_noise(path: Place, noise: NoiseModel) -> None:
         "measured_on": noise.measured_on,
         "model_digest": noise.model_digest,
         "source": noise.source,
-        "units": "mm2; errors of (ha-hp, hm-hp) of one read",
+        "units": UNITS,
         "classes": [_class_document(one) for one in noise.classes],
     }
     replace(path, (json.dumps(document, indent=1) + "\n").encode())
