@@ -182,11 +182,11 @@ def done_inputs(
     """
     rows = of_method(ledger, identity).select([key, "input_digest", "status", "run"])
     if lifted:
-        over = [
-            status not in MEASURED and run <= lifted.get(one, "")
+        stands = [
+            status in MEASURED or run > lifted.get(one, "")
             for one, status, run in zip(*(rows[name].to_pylist() for name in (key, "status", "run")), strict=True)
         ]
-        rows = rows.filter(pc.invert(pa.array(over, pa.bool_())))
+        rows = rows.filter(pa.array(stands, pa.bool_()))
     return set(zip(rows[key].to_pylist(), rows["input_digest"].to_pylist(), strict=True))
 
 
@@ -216,7 +216,7 @@ def choose(ledger: pa.Table, identity: MethodIdentity, current: Mapping[str, str
     """
     ledger = of_method(ledger, identity)
     keys, inputs = ledger[key].to_pylist(), ledger["input_digest"].to_pylist()
-    measured = pc.is_in(ledger["status"], pa.array(MEASURED)).to_pylist()
+    measured = [status in MEASURED for status in ledger["status"].to_pylist()]
     newest: dict[str, int] = {}
     for row, (one, digest) in enumerate(zip(keys, inputs, strict=True)):
         before = newest.get(one, row)
