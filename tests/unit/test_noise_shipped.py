@@ -30,7 +30,9 @@ def test_metadata_name_it_for_its_networks_only():
     assert known_noise("0123456789abcdef") is None
 
 
-@pytest.mark.parametrize(("own", "code", "says"), [(True, 0, "and known noise; 150 are needed"), (False, 2, "measure it anew")])
+@pytest.mark.parametrize(
+    ("own", "code", "says"), [(True, 0, "and known noise; 150 are needed"), (False, 2, "measure it anew")]
+)
 def test_a_cohort_of_these_networks_may_use_it_and_one_of_others_may_not(tmp_path, capsys, own, code, says):
     """Sixty patients are too few for a correction, which is said after the noise was accepted."""
     write_snapshot(tmp_path / "spines", make_cohort_tables(60, seed=1))
