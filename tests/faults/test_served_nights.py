@@ -15,6 +15,7 @@ from flows.screen import screen_archives
 from flows.settings import load_settings
 from vertebra_core.cohort.layout import Layout
 
+pytestmark = pytest.mark.timeout(1800)  # the first one waits for a server, a worker and a night: 420 s at a load of 30
 MARKS = [GOOD, RAISE, REFUSE, *[SLOW] * 9]
 
 
