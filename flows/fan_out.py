@@ -3,7 +3,7 @@
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import dask
@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from prefect_dask import DaskTaskRunner
 
-from flows.cluster import check_workers, cluster_of, require_server
+from flows.cluster import check_workers, cluster_of, require_server, slots_for, workers_of
 from flows.server import prefect_api
 from flows.settings import InForce
 from tasks.log import run_log
@@ -79,7 +79,7 @@ def _fan_out(layout: Layout, run: str, shards: Sequence[Queued], settings: InFor
         fan_out = screen_shards.with_options(task_runner=DaskTaskRunner(address=cluster.address))
         with dask.annotate(resources=cluster.asks):
             write_queue(layout, run, shards)
-            left = fan_out(str(layout.root.resolve()), run, len(shards), cluster.slots, asdict(settings.run))
+            left = fan_out(str(layout.root.resolve()), run, len(shards), cluster.asks, asdict(settings.run))
     return [Queued(**one) for one in left]
 
 
@@ -94,7 +94,7 @@ def read_queue(layout: Layout, run: str) -> list[Queued]:
 
 
 @flow(name="screen-shards", persist_result=False, validate_parameters=False)
-def screen_shards(cohort: str, run: str, n_shards: int, workers: int, settings: dict) -> list[dict]:
+def screen_shards(cohort: str, run: str, n_shards: int, asks: dict, settings: dict) -> list[dict]:
     """Fan out with a window of one shard per worker; what is committed is told by the ledger, not by this flow.
 
     A wider window would let a dying worker take innocent shards with it. Futures are dropped when they are read:
@@ -107,15 +107,15 @@ def screen_shards(cohort: str, run: str, n_shards: int, workers: int, settings: 
         Shards that are left (`Queued`), because the hour has come or because the cluster lost all its workers.
     """
     layout = Layout(place_of(cohort))
-    window = Window(layout, run, workers, RunSettings(**settings))
+    window = Window(layout, run, asks, RunSettings(**settings))
     return [asdict(one) for one in window.run(read_queue(layout, run))]
 
 
 class Window:
     """The shards that are under way."""
 
-    def __init__(self, layout: Layout, run: str, workers: int, settings: RunSettings) -> None:
-        self._layout, self._run, self._workers = layout, run, workers
+    def __init__(self, layout: Layout, run: str, asks: dict[str, float], settings: RunSettings) -> None:
+        self._layout, self._run, self._workers = layout, run, Workers(asks)
         self._attempts, self._closing = settings.attempts, closing_time(layout, run, settings)
         self._log = run_log(layout, run)
         self._waiting: deque[Queued] = deque()
@@ -126,13 +126,12 @@ class Window:
     def run(self, shards: Iterable[Queued]) -> list[Queued]:
         """Hand out shards until all are done or the hour has come; what is left."""
         self._waiting.extend(one for one in shards if not is_committed(self._layout, self._run, one.name))
-        workers_seen = Watchdog()
         while self._waiting or self._running:
             self._look_at_the_clock()
             self._hand_out()
             for queued in [queued for queued, future in self._running.items() if future.done()]:
                 self._take_back(queued, self._running.pop(queued))
-            if workers_seen.all_lost():
+            if self._workers.all_lost():
                 self._log("workers_lost", running=self._names(), waiting=len(self._waiting))
                 return [*self._left, *self._running, *self._waiting]
             time.sleep(LOOK_SECONDS)
@@ -150,7 +149,7 @@ class Window:
             replace_file(stop_file(self._layout, self._run), b"")
 
     def _hand_out(self) -> None:
-        while self._waiting and len(self._running) < self._workers:
+        while self._waiting and len(self._running) < self._workers.slots():
             queued = self._waiting.popleft()
             cohort = str(self._layout.root.resolve())
             self._running[queued] = screen_shard.submit(cohort, self._run, queued.name).wrapped_future
@@ -189,23 +188,40 @@ class Window:
         return sorted(one.name for one in self._running)
 
 
-class Watchdog:
-    """Says when the cluster of the present flow has been without any worker for `NO_WORKER_SECONDS`."""
+class Workers:
+    """What the cluster of the present flow has; looked up no more often than every `LOOK_AT_WORKERS_SECONDS`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    asks : mapping
+        Resources that each shard asks of its worker.
+    """
+
+    def __init__(self, asks: Mapping[str, float]) -> None:
         context = FlowRunContext.get()
         assert context is not None
         self._client: distributed.Client = context.task_runner.client
-        self._last_seen = self._last_look = time.monotonic()
+        self._asks, self._slots = asks, 0
+        self._last_seen, self._last_look = time.monotonic(), float("-inf")
+
+    def slots(self) -> int:
+        """Shards that can run at a time now: workers of a queue come late and leave early."""
+        self._look()
+        return self._slots
 
     def all_lost(self) -> bool:
-        """Whether no worker has been seen for that long; looks no more often than `LOOK_AT_WORKERS_SECONDS`."""
+        """Whether there has been no worker for `NO_WORKER_SECONDS`."""
+        self._look()
+        return self._last_look - self._last_seen > NO_WORKER_SECONDS
+
+    def _look(self) -> None:
         now = time.monotonic()
         if now - self._last_look > LOOK_AT_WORKERS_SECONDS:
             self._last_look = now
-            if self._client.scheduler_info(n_workers=-1)["workers"]:
+            workers = workers_of(self._client)
+            self._slots = slots_for(workers, self._asks)
+            if workers:
                 self._last_seen = now
-        return now - self._last_seen > NO_WORKER_SECONDS
 
 
 def error_of(future: distributed.Future) -> str:

@@ -28,7 +28,7 @@ from flows.screen import planned_run, screen_archives
 from flows.settings import load_settings
 from flows.worker_start import GPU
 from tasks.look import look_around
-from tasks.plan import write_shard
+from tasks.plan import Shard, write_shard
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.cohort.snapshot import latest_snapshot
 from vertebra_core.errors import WrongUse
@@ -134,10 +134,16 @@ def test_shards_that_ask_for_a_gpu_go_to_the_worker_that_offers_it(place, progra
 @pytest.fixture(scope="module")
 def planned(place):
     """A plan of which the first shard is written, as workers find it."""
-    with planned_run([place / "archive"], place / "planned", settings_of(place), METHOD, str, None) as planned:
-        shard = next(iter(planned.plan.shards))
-        write_shard(planned.layout, shard)
-        yield planned, shard
+    shards = []
+
+    def hand_out(layout: Layout, shard: Shard) -> None:
+        write_shard(layout, shard)
+        shards.append(shard)
+
+    with planned_run(
+        [place / "archive"], place / "planned", settings_of(place), METHOD, str, None, hand_out
+    ) as planned:
+        yield planned, shards[0]
 
 
 def test_workers_that_see_what_the_leader_sees_are_let_in(place, programs, planned):
