@@ -91,7 +91,7 @@ def programs(place) -> Iterator[dict[str, subprocess.Popen]]:
             kill_tree(program)
 
 
-def wait_for(condition, what: str, seconds: float = 300.0) -> None:
+def wait_for(condition, what: str, seconds: float = 500.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited for {what}"
