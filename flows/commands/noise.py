@@ -27,8 +27,8 @@ def noise(
     """Measure the noise of the heights from replicate reads: two cohorts of the same patients, by the same networks.
 
     Writes noise.json into the first cohort; `vertebra prevalence --noise own` corrects with it.
-    Screen the second cohort from other reconstructions of the same studies, or from other scans of the patients, with the same
-    VERTEBRA_PSEUDONYM_SECRET. 40 patients or more are asked for; docs/noise.md says why.
+    Screen the second cohort from other reconstructions of the same studies, or from other scans of the patients, with
+    the same VERTEBRA_PSEUDONYM_SECRET. 40 patients or more are asked for; docs/noise.md says why.
 
     Example: vertebra noise spines spines-again
 
