@@ -46,7 +46,7 @@ def reader_intervals(
     found = {"limits of agreement of G, -+": _limits(readings.g[a] - readings.g[b], readings.series[a])}
     found["ICC(1,1) of G"] = _icc(readings, resamples, seed)
     for name in WEIGHTS:
-        kappa = weighted_kappa(*grades, len(GRADES), name, series)
+        kappa = weighted_kappa(grades[0], grades[1], len(GRADES), name, series)
         found[f"kappa, {name}"] = Interval(kappa.value, kappa.low, kappa.high)
     for bound in bounds:
         case, called = reaches(one, bound), reaches(other, bound)

@@ -154,12 +154,10 @@ def _grade_agreement(measured: Vertebrae, grading: GradingSettings) -> GradeAgre
     )
     table = np.bincount(true * size + found, minlength=size**2).reshape(size, size)
     kappa = {name: weighted_kappa(true, found, size, name, measured.patient) for name in WEIGHTS}
-    at = {
-        _name(bound): weighted_kappa(
-            *(reaches(g, bound).astype(int) for g in (measured.true_g, measured.g)), 2, "plain", measured.patient
-        )
-        for bound in bounds
-    }
+    at = {}
+    for bound in bounds:
+        case, called = (reaches(g, bound).astype(int) for g in (measured.true_g, measured.g))
+        at[_name(bound)] = weighted_kappa(case, called, 2, "plain", measured.patient)
     equal = float((true == found).mean()) if len(true) else None
     return GradeAgreement(tuple(map(tuple, table.tolist())), equal, {**kappa, **at})
 

@@ -1,6 +1,7 @@
 """Whether a stated probability comes true as often, and whether a stated error is as large as the real one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -55,7 +56,7 @@ def calibration(
     p, y = np.asarray(probability, float), np.asarray(happened, float)
     n = len(p)
     if not n:
-        return Calibration(0, *(None,) * 7, ())
+        return Calibration(0, None, None, None, None, None, None, None, ())
     slope, in_the_large = _recalibrated(p, y, cluster)
     return Calibration(
         n,
@@ -78,7 +79,9 @@ def _recalibrated(p: np.ndarray, y: np.ndarray, cluster: np.ndarray | None):
     x = logit(np.clip(p, 1e-6, 1 - 1e-6))
     if y.min() == y.max():
         return nothing
-    how = {"cov_type": "nonrobust"} if cluster is None else {"cov_type": "cluster", "cov_kwds": {"groups": cluster}}
+    how: dict[str, Any] = (
+        {"cov_type": "nonrobust"} if cluster is None else {"cov_type": "cluster", "cov_kwds": {"groups": cluster}}
+    )
     try:
         alone = sm.GLM(y, np.ones((len(y), 1)), family=sm.families.Binomial(), offset=x).fit(**how)
         in_the_large = float(alone.params[0]), known(alone.bse[0])

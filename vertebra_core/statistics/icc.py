@@ -88,4 +88,4 @@ def _interval_of_agreement(value: float, between: float, ways: float, residual: 
     rest = k * ways + (k * n - k - n) * residual
     low = n * (between - one * residual) / (one * rest + n * between)
     high = n * (other * between - residual) / (rest + n * other * between)
-    return known(low), known(high)
+    return known(float(low)), known(float(high))
