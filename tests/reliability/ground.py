@@ -231,7 +231,7 @@ def wait_until(happened: Callable[[], object], process: subprocess.Popen | None 
     while not happened():
         assert process is None or process.poll() is None, f"the run ended before: {what}"
         assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking at all processes costs some, too
 
 
 def n_marks(cohort: str) -> int:
