@@ -38,9 +38,10 @@ def server_away(folder: Path) -> Seen:
                 run = ground.start(cohort)
                 wait_until(lambda: happened(cohort) or run.poll() is not None)  # noqa: B023 - at once
                 process = _restart(process, seconds)
-                code = ground.ended(run, cohort).code
-                runs = ground.finish(cohort) if code not in (0, 1) else 0
-                ends.append(f"{when}, {seconds:.0f} s: code {code}, {runs} reruns")
+                ended = ground.ended(run, cohort)
+                runs = ground.finish(cohort) if ended.code not in (0, 1) else 0
+                why = ended.last_line.removeprefix(f"{cohort}: ") if ended.code else "went on"
+                ends.append(f"{when}, {seconds:.0f} s: code {ended.code} ({why}), {runs} reruns")
                 faults[f"{when} {seconds:.0f} s"] = ground.faults_of(cohort)
     finally:
         process.kill()
