@@ -52,13 +52,33 @@ QUIET = {
 
 
 def hush() -> None:
-    """Keep Prefect's log lines off the terminal unless they warn; call before Prefect is imported."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    """Keep Prefect's log lines, which hold tracebacks, off the terminal; call before Prefect is imported."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 
 @contextmanager
 def prefect_api(cohort: Place) -> Iterator[str]:
-    """Make sure that an API answers while the block runs, here and in child processes; yields its address."""
+    """Make sure that an API answers while the block runs, here and in child processes; yields its address.
+
+    Raises
+    ------
+    CouldNotRun
+        It answers no more. What is committed stays: the ledger knows it, not the server.
+    """
+    import httpx
+
+    try:
+        with _prefect_api(cohort) as url:
+            yield url
+    except httpx.HTTPError as error:
+        raise CouldNotRun(
+            f"the Prefect server does not answer any more ({type(error).__name__}); what is committed stays, and the "
+            "same command goes on where this run stopped"
+        ) from error
+
+
+@contextmanager
+def _prefect_api(cohort: Place) -> Iterator[str]:
     with environment(ALWAYS):
         configured = configured_api()
         if configured:

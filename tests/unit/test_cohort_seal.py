@@ -122,6 +122,20 @@ def test_a_table_of_another_shard_is_not_taken_for_ones_own(tmp_path, table):
     assert [mark.shard for mark in set_damaged_aside(layout)] == ["0"]
 
 
+def test_a_mark_that_cannot_be_read_at_all_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    """A disk that fails or rights that are missing: that is for a person, and every shard would go."""
+    layout = two_shards(tmp_path)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("vertebra_core.cohort.ledger.read_whole", refuse)
+    for act in (committed, set_damaged_aside):
+        with pytest.raises(PermissionError):
+            act(layout)
+    assert len(files(layout, "0")) == 3
+
+
 def test_damaged_links_are_one_line(tmp_path):
     layout = Layout(tmp_path)
     replace(layout.links, parquet_bytes(SCHEMA.empty_table()))

@@ -270,8 +270,9 @@ def _sound(path: Place) -> bytes:
 
 def _open(path: Place, part: str) -> pq.ParquetFile:
     """A committed file that is what its name says; files of before there were seals cannot tell."""
+    data = _sound(path)
     try:
-        file = pq.ParquetFile(pa.BufferReader(_sound(path)), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DamagedShard(path) from error
     told = file.metadata.metadata or {}
