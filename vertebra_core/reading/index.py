@@ -143,7 +143,7 @@ class Recorder:
         """Put a batch away, compressed: a tenth of what it takes as values, and millions of files are many batches."""
         if not self._rows["path"]:
             return
-        columns = [_column(values, field.type) for values, field in zip(self._rows.values(), SCHEMA, strict=True)]
+        columns = [_column(values, field) for values, field in zip(self._rows.values(), SCHEMA, strict=True)]
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression=COMPRESSION)) as writer:
             writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
@@ -151,10 +151,10 @@ class Recorder:
         self._rows = {name: [] for name in SCHEMA.names}
 
 
-def _column(values: list, kind: pa.DataType) -> pa.Array:
+def _column(values: list, field: pa.Field) -> pa.Array:
     """Values as an array; each different one of a column of texts is written out once."""
-    if kind != TEXT:
-        return pa.array(values, kind)
+    if field.type != TEXT:
+        return pa.array(values, field.type)
     places: dict[Any, int] = {}
     indices = [None if key is None else places.setdefault(key, len(places)) for key in values]
     return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(map(_to_text, places), pa.string()))
