@@ -92,8 +92,8 @@ def test_the_scheduled_night_does_the_same_job(place):
     from prefect.flows import load_flow_from_entrypoint
 
     root = Path(__file__).resolve().parents[2]
-    (deployment,) = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
-    nightly = load_flow_from_entrypoint(f"{root}/{deployment['entrypoint']}")
-    assert set(deployment["parameters"]) == {"archives", "cohort", "profile"}
-    settled = nightly([str(place / "archive")], str(place / "cohort"))
-    assert (settled["seen"], settled["new"], settled["left"]) == (2, {}, 0)
+    deployments = {one["name"]: one for one in yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]}
+    assert set(deployments["nightly"]["parameters"]) == {"archives", "cohort", "profile", "until", "time_zone"}
+    nightly = load_flow_from_entrypoint(deployments["nightly"]["entrypoint"])
+    state = nightly([str(place / "archive")], str(place / "cohort"), return_state=True)
+    assert (state.is_completed(), state.message) == (True, "2 studies, 0 due: nothing was due")

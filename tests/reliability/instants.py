@@ -22,7 +22,7 @@ def kind(change: str) -> str:
 
     Examples
     --------
-    >>> kind("os.link results/20260301T020000-aa/00001.f55979c74df0.vertebrae.parquet")
+    >>> kind("os.link results/20260301T020000-aa07/00001.f55979c74df0.vertebrae.parquet")
     'os.link results/RUN/*.vertebrae.parquet'
     """
     change = re.sub(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{4}", "RUN", change)

@@ -25,7 +25,7 @@ def clustered_se(influence: Float[np.ndarray, "rows"], cluster: Int[np.ndarray, 
     Examples
     --------
     >>> values = np.array([1.0, 2.0, 4.0])
-    >>> round(clustered_se((values - values.mean()) / 3), 6), round(values.std(ddof=1) / 3**0.5, 6)
+    >>> round(clustered_se((values - values.mean()) / 3), 6), round(float(values.std(ddof=1)) / 3**0.5, 6)
     (0.881917, 0.881917)
     """
     if cluster is None:
