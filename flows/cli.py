@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words.remove("--debug")
         debug = True
+    open_standard_streams()
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         return build_app(next(iter(words), None))(words, exit_on_error=False, print_error=False) or DONE
@@ -96,6 +97,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # a caller in the same process stops in its own way
+
+
+def open_standard_streams() -> None:
+    """Give a program that was started without input, output or errors such that lead nowhere.
+
+    Otherwise the next files to be opened would take their numbers, and be written over.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

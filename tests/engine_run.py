@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from flows.cli import explain, interrupt
+from flows.cli import explain, interrupt, open_standard_streams
 
 
 def main(archive: str, cohort: str, *words: str) -> int:
@@ -20,6 +20,7 @@ def main(archive: str, cohort: str, *words: str) -> int:
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     signal.signal(signal.SIGTERM, interrupt)
     try:
         code = main(*sys.argv[1:])
