@@ -11,7 +11,7 @@ from pathlib import Path
 from engine_methods import RAISE, SLOW
 from s3_server import die_with_parent, make_bucket, start_server
 
-from reliability.ground import Ground, n_marks, wait_until
+from reliability.ground import COULD_NOT_RUN, Ground, n_marks, wait_until
 from reliability.scenario import Scenario, Seen, all_of
 from vertebra_core.cohort.layout import Layout
 from vertebra_core.storage import matching, place_of
@@ -40,7 +40,7 @@ def server_away(folder: Path) -> Seen:
                 process = _restart(process, seconds)
                 ended = ground.ended(run, cohort)
                 runs = ground.finish(cohort) if ended.code not in (0, 1) else 0
-                why = ended.last_line.removeprefix(f"{cohort}: ") if ended.code else "went on"
+                why = ended.last_line.removeprefix(f"{cohort}: ") if ended.code == COULD_NOT_RUN else "went on"
                 ends.append(f"{when}, {seconds:.0f} s: code {ended.code} ({why}), {runs} reruns")
                 faults[f"{when} {seconds:.0f} s"] = ground.faults_of(cohort)
     finally:
