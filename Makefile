@@ -34,8 +34,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python python3.12 python3.13 pytho
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 CODE := flows tasks vertebra_core
 COVERAGE := 90
-# Files of tests that run at a time; some start workers and servers of their own.
-PROCESSES ?= 2
+# Files of tests that run at a time: one more than two cores, for many wait for servers and workers of their own.
+PROCESSES ?= 3
 
 .PHONY: install demo test server test-nightly check fuzz faults bench bench-discovery bench-engine accuracy-phantoms accuracy-real prevalence-scale tables-scale replicate-noise noise-study wheel-check clean test-unit test-property test-oracle test-faults test-end-to-end test-docs
 .DELETE_ON_ERROR:
