@@ -90,7 +90,7 @@ def _finish(forks: Forks, cohort: str) -> int:
 SCENARIOS = [
     Scenario(
         "kill-anywhere",
-        "kill -9 of a run right before a change of the cohort (each kind of change at least once: temporary files, "
+        "kill -9 of a run right before a change of the cohort (kinds of change by chance, among them: temporary files, "
         "companions, mark, pictures, plans, links, index, inventory, snapshot, latest.json, records), in a renewal "
         "of the lock, and after a random time; every third is killed again when it goes on",
         kill_at_instants,
