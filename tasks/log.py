@@ -9,7 +9,7 @@ import secrets
 from collections import Counter
 from pathlib import Path
 
-from tasks.clock import now, seconds_since_epoch
+from tasks.clock import now, seconds_since_boot
 from tasks.events import declared
 from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
@@ -73,8 +73,8 @@ class StudiesDone:
                 with open(log, "rb") as file:
                     file.seek(self._read.get(log, 0))
                     self._hear(log, file.read())
-        elif seconds_since_epoch() - self._looked > LOOK_AT_STORE_SECONDS:
-            self._looked = seconds_since_epoch()
+        elif seconds_since_boot() - self._looked > LOOK_AT_STORE_SECONDS:
+            self._looked = seconds_since_boot()
             self._look_at_store(self._logs)
         return len(self._ended)
 

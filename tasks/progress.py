@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.clock import now, seconds_since_epoch
+from tasks.clock import now, seconds_since_boot
 from tasks.log import StudiesDone
 from vertebra_core.cohort.commit import replace
 from vertebra_core.cohort.layout import Layout
@@ -70,12 +70,12 @@ class Teller:
         self._path, self._total, self._also = layout.progress(run), total, also
         self._count = StudiesDone(layout.logs(run))
         self._every = TELL_SECONDS if isinstance(layout.root, Path) else TELL_STORE_SECONDS
-        self._began = seconds_since_epoch()
+        self._began = seconds_since_boot()
         self._told, self._told_done = float("-inf"), -1
 
     def __call__(self) -> int:
         """The number of studies that are done."""
-        done, time = self._count(), seconds_since_epoch()
+        done, time = self._count(), seconds_since_boot()
         if time - self._told >= self._every or (done >= self._total and done != self._told_done):
             self._told, self._told_done = time, done
             self._tell(done, time - self._began)

@@ -164,7 +164,7 @@ def ended_line(key: str, reason: str | None = None) -> str:
 
 def test_progress_is_told_at_once_now_and_then_and_at_the_end(layout, monkeypatch):
     clock, told = [100.0], []
-    monkeypatch.setattr("tasks.progress.seconds_since_epoch", lambda: clock[0])
+    monkeypatch.setattr("tasks.progress.seconds_since_boot", lambda: clock[0])
     teller = Teller(layout, "run-0", 3, lambda: told.append(clock[0]))
     log = layout.logs("run-0") / "shard-00000.jsonl"
     assert teller() == 0
