@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_cases import b0_hu, measured_heights, write_b0
+from engine_archive import fresh_fork_server
 from hypothesis import settings
 from reading_cases import MIDDLE, SMALL, read_only
 from s3_server import bucket, s3  # noqa: F401 - fixtures of all tests
@@ -31,6 +32,15 @@ def prefect_server(tmp_path_factory) -> Iterator[Path]:
         with prefect_api(state):
             assert os.environ["PREFECT_API_URL"].startswith("http://127.0.0.1:")
             yield state
+
+
+@pytest.fixture(scope="module")
+def methods_are_found() -> Iterator[None]:
+    """The children of sandboxes import `engine_methods`, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        fresh_fork_server()
+        yield
 
 
 # -- clean series that the tests of reading spoil ------------------------------------------------------------------

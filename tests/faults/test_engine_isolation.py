@@ -4,7 +4,6 @@ The sandbox is the real one; its child is killed, fills its memory and hangs. No
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 import pytest
@@ -35,18 +34,10 @@ from tasks.settings import RunSettings
 from vertebra_core.cohort.ledger import MethodIdentity
 from vertebra_core.settings import Settings
 
-TESTS = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("methods_are_found")
 METHOD = "engine_methods:marked"
 TOLD = ("try_failed", CHILD_RECYCLED)
 RUN = RunSettings(memory_gb=0.5, pictures=False, device="cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _methods_are_found():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS))
-        fresh_fork_server()
-        yield
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from engine_archive import fresh_fork_server, write_study
+from engine_archive import write_study
 from engine_methods import CROWDED, EXIT, GOOD, SLOW
 from reading_cases import take
 
@@ -19,18 +18,10 @@ from vertebra_core.errors import NotEvaluable, Reason
 from vertebra_core.settings import ReadingSettings, Settings
 from vertebra_core.tables.schema import data_columns
 
-TESTS = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("methods_are_found")
 METHOD = "engine_methods:marked"
 READING = ReadingSettings()
 ON = RunSettings(memory_gb=0.5, pictures=False, device="cpu", read_ahead="on")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _methods_are_found():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS))
-        fresh_fork_server()
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +58,7 @@ def reading(monkeypatch):
 
 
 def order_of(series: str) -> StudyOrder:
-    return StudyOrder(series, "pt", "se", "digest", series)  # type: ignore[arg-type]
+    return StudyOrder(series, "pt", "se", "digest", series)
 
 
 @pytest.mark.parametrize(
