@@ -25,7 +25,7 @@ def show(
     contact_sheet: Annotated[
         str | None, Parameter(help="Of a cohort: a page of thumbnails of all studies of a grade or a reason.")
     ] = None,
-    per_page: Annotated[int, Parameter(help="Studies of a page of a contact sheet.")] = 60,
+    per_page: Annotated[int | None, Parameter(help="Studies of a page of a contact sheet (60).")] = None,
     title: Annotated[str, Parameter(help="Printed on the picture of a CT; choose a pseudonym.")] = "",
     profile: Annotated[str, Parameter(help="Settings: a name in deployments/profiles or a .toml file.")] = "local",
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where the networks run.")] = "auto",
@@ -146,13 +146,14 @@ def _print_written(out: "Place | None", export: Path | None) -> None:
 # -- many studies of a cohort --------------------------------------------------------------------------------------
 
 
-def _show_sheet(cohort: str, group: str, per_page: int, out: Path | None) -> None:
+def _show_sheet(cohort: str, group: str, per_page: int | None, out: Path | None) -> None:
     from vertebra_core.cohort.commit import replace
     from vertebra_core.cohort.snapshot import open_snapshot
     from vertebra_core.errors import WrongUse
-    from vertebra_core.report.sheet import SHEET_COLUMNS, contact_sheets, studies_of
+    from vertebra_core.report.sheet import PER_PAGE, SHEET_COLUMNS, contact_sheets, studies_of
     from vertebra_core.tables.parquet import read_table
 
+    per_page = PER_PAGE if per_page is None else per_page
     if per_page < 1:
         raise WrongUse(f"--per-page {per_page}: at least 1")
     layout, snapshot = open_snapshot(cohort)

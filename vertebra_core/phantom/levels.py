@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PATIENT_SIZE_SD = 0.058
-"""SD of log(hp) between patients, level removed (readers' keypoints)."""
 LEVEL_SIZE_SD = 0.037
 """SD of log(hp) inside a patient."""
 LENGTH_SD = (0.093, 0.053)
